@@ -1,0 +1,1 @@
+"""Sensitivities, filter spectra and exact theory, as pure functions of any network."""

@@ -1,0 +1,60 @@
+"""Networks as pure functions, made by name.
+
+A network family is one file with ``NAMES``, ``build`` and ``from_torch``; adding one is that file
+and its place in `_FAMILIES`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from relstab_jax.errors import InputError
+from relstab_jax.models import simple_cnn
+from relstab_jax.models.model import Features, Model, Variables
+
+__all__ = ["Features", "Model", "Variables", "create", "from_torch", "names"]
+
+_FAMILIES = (simple_cnn,)
+_FAMILY_OF = {name: family for family in _FAMILIES for name in family.NAMES}
+
+
+def names() -> list[str]:
+    """Returns the names that `create` knows."""
+    return list(_FAMILY_OF)
+
+
+def _family(name: str):
+    if name not in _FAMILY_OF:
+        raise InputError(f"unknown network {name!r}: use one of {', '.join(names())}")
+    return _FAMILY_OF[name]
+
+
+def create(name: str, *, num_classes: int, image_size: int, channels: int, **options) -> Model:
+    """Makes the network `name`.
+
+    Args:
+        name: one of `names()`.
+        num_classes: number of outputs.
+        image_size: pixels along each spatial axis of the input.
+        channels: channels of the input.
+        **options: what the family asks for beside these, such as the width of a SimpleCNN.
+
+    Raises:
+        InputError: for an unknown name, or an input that the network cannot take.
+    """
+    return _family(name).build(
+        name, num_classes=num_classes, image_size=image_size, channels=channels, **options
+    )
+
+
+def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
+    """Turns the state dict of the PyTorch twin of the network `name` into its variables.
+
+    Args:
+        name: one of `names()`.
+        state_dict: NumPy arrays by PyTorch's parameter names.
+
+    Raises:
+        InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
+    """
+    return _family(name).from_torch(name, state_dict)
