@@ -1,7 +1,8 @@
 """The one-dimensional CNN of Section 4, in the NTK parametrisation."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -140,10 +141,11 @@ def build(
         )
     strides = (stride,) * strided + (1,) * (depth - strided)
     net = SimpleCNN(width, filter_size, strides, num_classes, alpha)
+    forward = cast(Callable[[Variables, Array], tuple[Array, Features]], net.apply)
     return Model(
         init=lambda key: net.init(key, jnp.zeros((1, image_size, channels))),
-        apply=lambda variables, x: net.apply(variables, x)[0],
-        features=lambda variables, x: net.apply(variables, x)[1],
+        apply=lambda variables, images: forward(variables, images)[0],
+        features=lambda variables, images: forward(variables, images)[1],
     )
 
 
