@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from relstab_jax.training.fit import fit
 from relstab_jax.training.sweep import Data, Rules, compile_sweep, seed_sharding
 
 CHANNELS = ("all", "mean")
+PRECISIONS = ("bfloat16", "tensorfloat32", "float32")  # of matrix products in training
 
 
 class Keys(NamedTuple):
@@ -75,6 +76,9 @@ def check(config: ConfigDict) -> None:
         raise InputError(f"seeds={tuple(seeds)} names {twice} more than once")
     if min(seeds) < 0:
         raise InputError(f"seeds={tuple(seeds)} must not be negative")
+    for field in ("learning_rate", "ridge", "checkpoint_minutes"):
+        if config[field] < 0:
+            raise InputError(f"{field}={config[field]} must not be negative")
     for field in ("look_every", "patience", "max_epochs", "copies", "measure_batch_size"):
         if config[field] < 1:
             raise InputError(f"{field}={config[field]} must be at least 1")
@@ -84,6 +88,9 @@ def check(config: ConfigDict) -> None:
         )
     if config.boundary not in ("wrap", "clamp"):
         raise InputError(f"boundary={config.boundary!r} is not known: use 'wrap' or 'clamp'")
+    if config.precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise InputError(f"precision={config.precision!r} is not known: use one of {known}")
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> xr.Dataset:
@@ -123,6 +130,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> xr.Dataset:
             batch_size=config.batch_size,
             sharding=sharding,
         )
+        initial = sweep.start(keys.init)
         trained = fit(
             sweep,
             keys.init,
@@ -135,14 +143,16 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> xr.Dataset:
         )
 
     print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
-    evaluate = jax.jit(
-        jax.vmap(lambda *seed: evaluation(config, model, *seed)), out_shardings=sharding
-    )
+
+    def evaluate(*seed: Any) -> dict[str, Array]:
+        return evaluation(config, model, *seed)
+
+    evaluate = jax.jit(jax.vmap(evaluate), out_shardings=sharding)
     test = jnp.asarray(positions)[split.test], jnp.asarray(labels)[split.test]
     with jax.default_matmul_precision("highest"):
         states = [
             jax.tree.map(lambda a: np.asarray(a)[:S], evaluate(v, keys.measure, data.train, test))
-            for v in (sweep.start(keys.init).variables, trained.variables)
+            for v in (initial.variables, trained.variables)
         ]
     at_init, at_end = states
 

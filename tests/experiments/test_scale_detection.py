@@ -1,0 +1,189 @@
+"""The whole of Section 4, small; and the laptop presets until they show the paper's physics."""
+
+import importlib.util
+import logging
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from relstab_jax import results
+from relstab_jax.errors import InputError
+from relstab_jax.experiments import scale_detection
+from relstab_jax.training.interruption import Interrupted, Interruption
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = {
+    "size": 16, "xi": 4, "train_points": 16, "validation_points": 4, "seeds": (4, 0, 7),
+    "width": 8, "depth": 3, "max_epochs": 20, "look_every": 5,
+}  # fmt: skip
+
+
+def config(task, words="", **fields):
+    spec = importlib.util.spec_from_file_location(task, ROOT / "configs" / f"{task}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.get_config(words)
+    made.update(fields)
+    return made.lock()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A finished tiny run of Task 2, and what was compiled in it."""
+    compiled = []
+    handler = logging.Handler()
+    handler.emit = lambda record: compiled.append(record.getMessage())
+    logger = logging.getLogger("jax")
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            workdir = tmp_path_factory.mktemp("tiny")
+            dataset = scale_detection.run(config("task2", **TINY), workdir)
+    finally:
+        logger.removeHandler(handler)
+    return dataset, workdir, compiled
+
+
+def test_results_have_the_schema(tiny):
+    dataset, workdir, _ = tiny
+    for name in ("D", "G", "R"):
+        assert dataset[name].dims == ("state", "channels", "seed", "layer")
+        assert dataset[name].shape == (2, 2, 3, 3)
+        assert (dataset[name].sel(channels="all") > 0).all()
+    np.testing.assert_allclose(dataset.R, dataset.D / dataset.G, rtol=1e-5)
+    assert dataset.seed.values.tolist() == [4, 0, 7]
+    assert dataset.layer.values.tolist() == ["conv1", "conv2", "conv3"]
+    assert dataset.receptive_field.values.tolist() == [2, 4, 8]
+    assert dataset.mean_filter.shape == (2, 3, 3, 2)
+    for name in ("train_error", "test_error", "epochs", "interpolation_epoch", "diverged"):
+        assert dataset[name].dims == ("seed",)
+    assert (dataset.epochs == 20).all()
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_one_compilation_serves_all_seeds_layers_and_looks(tiny):
+    _, _, compiled = tiny
+    for call in ("start", "advance", "look", "evaluate"):
+        found = [line for line in compiled if line.startswith(f"Compiling jit({call})")]
+        assert len(found) == 1, (call, found)
+
+
+def test_a_seed_is_the_same_whatever_runs_beside_it(tiny, tmp_path):
+    together = tiny[0].sel(seed=[7])
+    alone = scale_detection.run(config("task2", **TINY | {"seeds": (7,)}), tmp_path)
+    for name in ("D", "G", "mean_filter", "test_error", "interpolation_epoch"):
+        np.testing.assert_allclose(alone[name], together[name], rtol=2e-4, atol=1e-6)
+
+
+def test_a_finished_training_is_not_repeated(tiny):
+    dataset, workdir, _ = tiny
+    before = (workdir / "metrics.jsonl").read_text()
+    again = scale_detection.run(config("task2", **TINY), workdir)
+    assert (workdir / "metrics.jsonl").read_text() == before
+    np.testing.assert_array_equal(again.D, dataset.D)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypatch):
+    def interrupt(self, *_):
+        self.number = 15
+
+    looks = []
+    write = results.MetricsLog.write
+
+    def write_and_interrupt(self, line):
+        write(self, line)
+        looks.append(line)
+        if len(looks) == 2:
+            signal_self()
+
+    monkeypatch.setattr(results.MetricsLog, "write", write_and_interrupt)
+    entered = []
+    enter = Interruption.__enter__
+    monkeypatch.setattr(
+        Interruption, "__enter__", lambda self: entered.append(enter(self)) or entered[-1]
+    )
+
+    def signal_self():
+        interrupt(entered[-1])
+
+    with pytest.raises(Interrupted) as stop:
+        scale_detection.run(config("task2", **TINY), tmp_path)
+    assert stop.value.exit_code == 143
+    resumed = scale_detection.run(config("task2", **TINY), tmp_path)
+    for name in ("D", "G", "mean_filter", "train_loss", "interpolation_epoch"):
+        np.testing.assert_array_equal(resumed[name], tiny[0][name])
+    assert (tmp_path / "metrics.jsonl").read_text() == (tiny[1] / "metrics.jsonl").read_text()
+
+
+def test_a_diverging_seed_is_marked_and_the_others_are_measured(tmp_path):
+    fields = TINY | {"learning_rate": 30.0, "seeds": (0, 1)}
+    dataset = scale_detection.run(config("task2", **fields), tmp_path)
+    assert dataset.diverged.any()
+    trained = dataset.D.sel(state="trained")
+    assert (np.isnan(trained).all(("channels", "layer")) == dataset.diverged).all()
+    assert np.isfinite(dataset.D.sel(state="init")).all()
+    dataset.attrs = results.provenance(config("task2", **fields), 1.0)
+    assert "diverged: seeds" in scale_detection.summary(dataset)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"xi": 32}, "xi=32 must lie between 0 and size=32"),
+        ({"gap": 40}, "no point has label"),
+        ({"train_points": 47}, "train_points=47 must be even"),
+        ({"train_points": 200}, "leave no test point"),
+        ({"stride": 2}, "stride=2 is neither 1 nor the filter size"),
+        ({"stride": 3}, "divisible by"),
+        ({"batch_size": 64}, "batch_size=64 must lie between 1 and train_points=48"),
+        ({"batch_size": 7}, "batch_size=7 does not divide train_points=48"),
+        ({"seeds": ()}, "names no seed"),
+        ({"seeds": (0, 1, 0)}, r"names \[0\] more than once"),
+        ({"seeds": (-1,)}, "must not be negative"),
+        ({"copies": 0}, "copies=0 must be at least 1"),
+        ({"max_epochs": 15}, "max_epochs=15 must be a multiple of look_every=10"),
+        ({"boundary": "mirror"}, "boundary='mirror' is not known"),
+        ({"precision": "float8"}, "precision='float8' is not known"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1 must not be negative"),
+    ],
+)
+def test_bad_input_is_one_sentence(fields, message):
+    with pytest.raises(InputError, match=message):
+        scale_detection.check(config("task1", **fields))
+
+
+@pytest.mark.parametrize("task", ["task1", "task2"])
+@pytest.mark.parametrize("words", ["", "laptop", "smoke"])
+def test_every_preset_passes_its_checks(task, words):
+    scale_detection.check(config(task, words))
+
+
+SLOPES = {  # (D, G) against A_k, over the first K layers: bounds around Eqs. 5, 7 and 8, 9
+    "task1": (8, (-2.1, -1.5), (0.7, 1.2)),
+    "task2": (4, (-1.5, -0.8), (0.4, 1.2)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", SLOPES)
+def test_trained_networks_pool_as_the_paper_says(task, tmp_path):
+    dataset = scale_detection.run(config(task, "laptop"), tmp_path)
+    K, of_D, of_G = SLOPES[task]
+    assert (dataset.test_error == 0).all()
+    assert not dataset.diverged.any()
+    log_A = np.log(dataset.receptive_field.values[:K])
+
+    def slope(name, state, channels):
+        values = dataset[name].sel(state=state, channels=channels).mean("seed").values[:K]
+        return np.polyfit(log_A, np.log(values), 1)[0]
+
+    for channels in ("all", "mean"):
+        assert of_D[0] < slope("D", "trained", channels) < of_D[1]
+        assert of_G[0] < slope("G", "trained", channels) < of_G[1]
+    assert abs(slope("D", "init", "all")) < 0.35
+    assert abs(slope("G", "init", "all")) < 0.35
+    filters = dataset.mean_filter.sel(state="trained").mean("seed").values[:K]
+    assert (filters > 0).all()
+    assert (filters.max(axis=1) / filters.min(axis=1) < 1.6).all()

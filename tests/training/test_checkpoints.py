@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relstab_jax.training.checkpoints import Checkpoints
+
+
+def state(step):
+    return {"w": jnp.arange(6.0).reshape(2, 3) * step, "stopped": jnp.array([step > 1, False])}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step))
+    checkpoints.close()
+    return tmp_path
+
+
+LIKE = jax.eval_shape(lambda: state(1))
+
+
+def test_the_newest_comes_back(folder):
+    step, restored = Checkpoints(folder).restore(LIKE)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, restored, state(3))
+
+
+def test_two_are_kept(folder):
+    assert sorted(p.name for p in folder.iterdir() if p.name.isdigit()) == ["2", "3"]
+
+
+def test_none_is_none(tmp_path):
+    assert Checkpoints(tmp_path).restore(LIKE) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "lose"])
+def test_a_damaged_one_is_reported_and_the_one_before_it_used(folder, damage, caplog):
+    for path in [p for p in (folder / "3").rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        if damage == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        elif damage == "flip":
+            middle = len(content) // 2
+            path.write_bytes(
+                content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+            )
+        elif path.parent.name == "d":
+            path.unlink()
+    step, restored = Checkpoints(folder).restore(LIKE)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, restored, state(2))
+    assert "checkpoint of step 3 is damaged" in caplog.text

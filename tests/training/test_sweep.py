@@ -1,0 +1,199 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from relstab_jax import models
+from relstab_jax.models import simple_cnn
+from relstab_jax.training import losses, sweep
+
+P, B = 24, 4
+RULES = sweep.Rules(look_every=2, patience=3, max_epochs=20)
+MODEL = models.create(
+    "SimpleCNN", num_classes=1, image_size=8, channels=1, width=6, depth=2, filter_size=2, stride=2
+)
+RATE, RIDGE = 0.01, 0.1
+
+
+def objective(variables, x, y):
+    hinge = losses.hinge(MODEL.apply(variables, x)[:, 0], y)
+    return hinge + RIDGE * losses.ridge(simple_cnn.kernels(variables)), hinge
+
+
+def data_of(seed):
+    key = jax.random.fold_in(jax.random.key(7), seed)
+    x = jax.random.normal(key, (P + 8, 8, 1))
+    y = jnp.where(x[:, 0, 0] > 0, 1, -1)
+    return sweep.Data(key, (x[:P], y[:P]), (x[P:], y[P:]))
+
+
+def one_device():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("seed",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("seed"))
+
+
+@functools.cache
+def sweep_on(sharding):
+    """One sweep for all tests, so that they share what is compiled."""
+    return sweep.compile_sweep(
+        MODEL, optax.sgd(RATE), objective, RULES, train_points=P, batch_size=B, sharding=sharding
+    )
+
+
+def compiled(seeds, sharding=None):
+    sharding = sharding or one_device()
+    made = sweep_on(sharding)
+    index = jnp.array(seeds)
+    data = jax.device_put(jax.vmap(data_of)(index), sharding)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(index)
+    return made, made.start(keys), data
+
+
+def train(seeds, steps, sharding=None):
+    made, state, data = compiled(seeds, sharding)
+    return jax.device_get(made.advance(state, data, 0, steps))
+
+
+def assert_same(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+@pytest.mark.usefixtures("float64")
+def test_steps_are_gradient_descent_on_hinge_and_ridge():
+    """Against NumPy: the gradient by central differences of hinge loss plus ridge, written out."""
+    made, state, data = compiled([3])
+    before = jax.tree.map(lambda a: np.asarray(a[0]), jax.device_get(state.variables))
+    after = jax.device_get(made.advance(state, data, 0, 1))
+    batch = np.asarray(after.order[0])[:B]
+    x, y = (np.asarray(a[0])[batch] for a in data.train)
+
+    def value(variables):
+        p, f = variables["params"], x
+        for name in ("conv1", "conv2"):
+            w, b = p[name]["kernel"], p[name]["bias"]
+            seen = f.reshape(B, f.shape[1] // 2, -1)
+            z = seen @ w.reshape(-1, 6) / np.sqrt(seen.shape[-1]) + b
+            f = np.sqrt(2) * np.maximum(z, 0)
+        o = f.mean(1) @ p["readout"]["kernel"][:, 0] / 6 + p["readout"]["bias"][0]
+        squares = sum((p[name]["kernel"] ** 2).sum() for name in ("conv1", "conv2"))
+        return np.maximum(0, 1 - y * o).mean() + RIDGE * squares / (6 * 2)
+
+    leaves, tree = jax.tree.flatten(before)
+    for i, leaf in enumerate(leaves):
+        gradient = np.zeros_like(leaf)
+        for position in np.ndindex(leaf.shape):
+            sides = []
+            for h in (1e-6, -1e-6):
+                moved = [np.array(a) for a in leaves]
+                moved[i][position] += h
+                sides.append(value(jax.tree.unflatten(tree, moved)))
+            gradient[position] = (sides[0] - sides[1]) / 2e-6
+        found = jax.tree.leaves(after.variables)[i][0]
+        np.testing.assert_allclose(found, leaf - RATE * gradient, atol=1e-9)
+
+
+def test_an_epoch_visits_every_point_once_in_an_order_of_its_own():
+    made, state, data = compiled([0, 1, 2])
+    orders = []
+    for epoch in range(3):
+        state = made.advance(state, data, 6 * epoch, 6 * epoch + 6)
+        orders.append(np.asarray(state.order))
+    flat = [o for order in orders for o in order]
+    assert all(sorted(o) == list(range(P)) for o in flat)
+    assert len({tuple(o) for o in flat}) == len(flat)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_seed_does_not_depend_on_the_others_nor_on_the_devices():
+    steps = 5 * 6
+    seeds = list(range(8))
+    together = train(seeds, steps, sweep.seed_sharding(8))  # a device each
+    stacked = train(seeds, steps)
+    assert_same(together, stacked, rtol=1e-9, atol=1e-12)
+    alone = train([5], steps)
+    assert_same(jax.tree.map(lambda a: a[5:6], together), alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "devices", "each"), [(8, 8, 1), (10, 5, 2), (3, 3, 1), (17, 6, 3)]
+)
+def test_the_seed_axis_takes_as_many_devices_as_shorten_it(seeds, devices, each):
+    sharding = sweep.seed_sharding(seeds)
+    assert sharding.num_devices == devices
+    assert -(-seeds // devices) == each
+
+
+def test_sharded_training_needs_no_communication():
+    made, state, data = compiled(list(range(8)), sweep.seed_sharding(8))
+    text = made.advance.lower(state, data, 0, 6).compile().as_text()
+    for collective in ("all-reduce", "all-gather", "collective-permute", "all-to-all"):
+        assert collective not in text
+
+
+@pytest.mark.usefixtures("float64")
+def test_chunks_do_not_change_the_numbers_and_compile_once():
+    whole = train([3], 20)
+    made, state, data = compiled([3])
+    compilations = made.advance._cache_size()
+    for step, until in ((0, 1), (1, 6), (6, 7), (7, 20)):
+        state = made.advance(state, data, step, until)
+    assert_same(jax.device_get(state), whole, rtol=0, atol=0)
+    assert made.advance._cache_size() == compilations
+
+
+def with_loss(state, data, losses_, margins):
+    """Seeds of given training loss, with outputs `margin` · label on all validation points."""
+    variables = jax.tree.map(jnp.zeros_like, state.variables)
+    variables["params"]["readout"]["bias"] = jnp.array(margins)[:, None]
+    ones = (data.validation[0], jnp.ones_like(data.validation[1]))
+    return state._replace(variables=variables, loss=jnp.array(losses_)), data._replace(
+        validation=ones
+    )
+
+
+def test_seeds_stop_by_the_rule():
+    made, state, data = compiled([0, 1, 2])
+    # Loss zero and solved; loss zero and unsolved; loss not zero.
+    state, data = with_loss(state, data, [0.0, 0.0, 0.1], [1.0, -1.0, 1.0])
+    stopped = {}
+    for epoch in range(2, 22, 2):
+        state, look = made.look(state, data, epoch)
+        for seed in np.flatnonzero(look.stopped):
+            stopped.setdefault(int(seed), epoch)
+    np.testing.assert_array_equal(look.validation_error, [0, 1, 0])
+    np.testing.assert_array_equal(state.interpolation_epoch, [2, 2, 0])
+    assert stopped == {0: 6, 1: 20, 2: 20}  # 3 · e*, and the cap
+    np.testing.assert_array_equal(state.epochs, [6, 20, 20])
+    assert not look.diverged.any()
+
+
+def test_a_stopped_seed_is_frozen_while_others_go_on():
+    made, state, data = compiled([0, 1, 2])
+    state = state._replace(epochs=jnp.array([4, 0, 0], jnp.int32))
+    before = jax.device_get(state.variables)
+    after = jax.device_get(made.advance(state, data, 0, 12).variables)
+    assert_same(jax.tree.map(lambda a: a[0], before), jax.tree.map(lambda a: a[0], after), atol=0)
+    assert (before["params"]["conv1"]["kernel"][1] != after["params"]["conv1"]["kernel"][1]).any()
+
+
+def test_a_diverging_seed_is_marked_and_touches_no_other():
+    made, state, data = compiled([0, 1, 2])
+    good = jax.device_get(made.advance(state, data, 0, 12))
+    made, state, data = compiled([0, 1, 2])
+    state.variables["params"]["conv2"]["kernel"] = (
+        state.variables["params"]["conv2"]["kernel"].at[1].multiply(1e38)
+    )
+    state = made.advance(state, data, 0, 12)
+    state, look = made.look(state, data, 2)
+    np.testing.assert_array_equal(look.diverged, [False, True, False])
+    np.testing.assert_array_equal(look.stopped, [False, True, False])
+    np.testing.assert_array_equal(state.epochs, [0, 2, 0])
+    others = np.array([0, 2])
+    assert_same(
+        jax.tree.map(lambda a: np.asarray(a)[others], state.variables),
+        jax.tree.map(lambda a: a[others], good.variables),
+        rtol=1e-6,
+    )
