@@ -19,6 +19,9 @@ what is behind it are known too, and from there on the network is linear again. 
 float64, and nothing is sampled.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -80,7 +83,8 @@ def sensitivities(
         U = _rectified_noise(size, sigma)
         noise = _mean_squares(U, _pooled(np.eye(size), filter_size, strides))
     else:
-        U = _noise_behind_relu(positions, weights, size, filter_size, strides[0], sigma, bias=0.0)
+        patches = _patches(positions, weights, size, filter_size, strides[0])
+        U = _noise_behind_relu(patches, size, filter_size, sigma, bias=0.0)
         noise = _mean_squares(U, _from_first_layer(np.eye(len(U)), filter_size, strides))
 
     N = np.array([_mean_distance_of_points(f, positions, weights) for f in phi])
@@ -97,16 +101,16 @@ def noise_sensitivity(
     filter_size: int,
     stride: int,
     depth: int,
-    sigma: float,
-    bias: float,
-) -> Float[np.ndarray, " depth"]:
-    """Returns the exact G of Gaussian noise of any magnitude that meets a bias in the network.
+    sigmas: Sequence[float],
+    biases: Sequence[float],
+) -> Float[np.ndarray, "sigma bias depth"]:
+    """Returns the exact G for noise of any magnitude that meets a bias in the network.
 
-    The noise is not rectified, and the first layer is ReLU(M x + bias). A positive bias lifts its
-    noise over the threshold of the ReLU, which then no longer rectifies it, and G loses its growth
-    with depth; a negative one holds the noise back, and in the end the signal too. In the other
-    layers a bias ≥ 0 would cancel: what is returned is then also the G of the network with that
-    bias in every layer. A negative bias in every layer has no closed form.
+    The noise is Gaussian, not rectified, and the first layer is ReLU(M x + bias). A bias that lifts
+    the noise over the threshold of the ReLU, or holds all of it below, undoes its rectification,
+    and with it the growth of G with depth. In the other layers a bias ≥ 0 would cancel: what is
+    returned is then also the G of the network with that bias in every layer. A negative bias in
+    every layer has no closed form.
 
     Args:
         task: as for `sensitivities`; so are `size` to `depth`.
@@ -116,26 +120,31 @@ def noise_sensitivity(
         filter_size: F.
         stride: 1 or F.
         depth: K.
-        sigma: standard deviation of the noise at each pixel, > 0, where active pixels are √(L/2).
-        bias: of the first layer, on the same scale.
+        sigmas: standard deviations of the noise at each pixel, > 0; active pixels are √(L/2).
+        biases: of the first layer, on the same scale.
 
     Returns:
         NaN in layers where N = 0 to rounding.
 
     Raises:
-        InputError: where the task or the network is not defined, or sigma is not positive.
+        InputError: where the task or the network is not defined, or a sigma is not positive.
     """
     strides = _strides(size, filter_size, stride, depth)
-    if sigma <= 0:
-        raise InputError(f"sigma={sigma} must be positive")
+    if min(sigmas) <= 0:
+        raise InputError(f"sigmas={tuple(sigmas)} must be positive")
     positions, weights = _point_set(task, size, xi, gap, None)
-    U = _noise_behind_relu(positions, weights, size, filter_size, strides[0], sigma, bias)
-    noise = _mean_squares(U, _from_first_layer(np.eye(len(U)), filter_size, strides))
-
-    images = _of_points(_active_pixels(size), positions)
-    first = np.maximum(pool(images, filter_size, strides[0]) + bias, 0)
-    f = _from_first_layer(first, filter_size, strides)
-    return noise / np.array([_mean_distance(f_k, weights) for f_k in f])
+    patches = _patches(positions, weights, size, filter_size, strides[0])
+    neurons = size // strides[0]
+    maps = _from_first_layer(np.eye(neurons), filter_size, strides)
+    first = pool(_of_points(_active_pixels(size), positions), filter_size, strides[0])
+    G = np.empty((len(sigmas), len(biases), depth))
+    for b, bias in enumerate(biases):
+        f = _from_first_layer(np.maximum(first + bias, 0), filter_size, strides)
+        N = np.array([_mean_distance(f_k, weights) for f_k in f])
+        for s, sigma in enumerate(sigmas):
+            U = _noise_behind_relu(patches, size, filter_size, sigma, bias)
+            G[s, b] = _mean_squares(U, maps) / N
+    return G
 
 
 def representations(
@@ -302,32 +311,50 @@ def _rectified_noise(size: int, sigma: float) -> Float[np.ndarray, "L L"]:
     return variance * np.eye(size) + mean**2
 
 
-def _noise_behind_relu(
+class _Patches(NamedTuple):
+    """What the patches of the first layer hold, and share.
+
+    A patch holds none, one or both of the active pixels of a point: the mean over points of what
+    two neurons do needs but the probability of each pair of these levels.
+
+    Attributes:
+        probability: of level c in patch a and level d in patch b [c, d, a, b].
+        correlations: the different parts of F pixels that two patches share.
+        shared: index into them for each pair of patches.
+    """
+
+    probability: Float[np.ndarray, "3 3 l l"]
+    correlations: Float[np.ndarray, " r"]
+    shared: Int[np.ndarray, "l l"]
+
+
+def _patches(
     positions: Int[np.ndarray, "n 2"],
     weights: Float[np.ndarray, " n"],
     size: int,
     filter_size: int,
     stride: int,
-    sigma: float,
-    bias: float,
+) -> _Patches:
+    inside = np.rint(filter_size * pool(np.eye(size), filter_size, stride))
+    active = _of_points(inside, positions).T
+    at_level = np.stack([active == level for level in range(3)]).astype(float)
+    probability = np.einsum("cln,dmn->cdlm", at_level * weights, at_level, optimize=True)
+    correlations, shared = np.unique(inside.T @ inside / filter_size, return_inverse=True)
+    return _Patches(probability, correlations, shared)
+
+
+def _noise_behind_relu(
+    patches: _Patches, size: int, filter_size: int, sigma: float, bias: float
 ) -> Float[np.ndarray, "l l"]:
     """Returns the second moments of u = ReLU(M x + M η + b) - ReLU(M x + b), η ~ N(0, σ²).
 
-    The pre-activations of the noise have variance σ²/F, and correlations that are the shared part
-    of two patches. Those of a point take three levels only, since a patch holds none, one or both
-    of its active pixels: the mean over points needs but the probability of each pair of levels.
+    The noise of the pre-activations has variance σ²/F and the correlations of the patches.
     """
-    inside = np.rint(filter_size * pool(np.eye(size), filter_size, stride))
-    correlations, index = np.unique(inside.T @ inside / filter_size, return_inverse=True)
-    in_patch = _of_points(inside, positions).T
-    at_level = np.stack([in_patch == level for level in range(3)]).astype(float)
-    probability = np.einsum("cln,dmn->cdlm", at_level * weights, at_level, optimize=True)
-
     level = (size / 2) ** 0.5 / filter_size * np.arange(3) + bias
     scale = sigma / filter_size**0.5
     clean, h = np.maximum(level, 0), level / scale
     noisy = scale * rectified_gaussian.mean(h)
-    product = scale**2 * rectified_gaussian.product(h[:, None, None], h[:, None], correlations)
-    cross = clean[:, None] * noisy
-    moment = product + (np.outer(clean, clean) - cross - cross.T)[..., None]
-    return np.sum(probability * moment[..., index], axis=(0, 1))
+    product = rectified_gaussian.product(h[:, None, None], h[:, None], patches.correlations)
+    cross = np.outer(clean, noisy)
+    of_levels = scale**2 * product + (np.outer(clean, clean) - cross - cross.T)[..., None]
+    return np.sum(patches.probability * of_levels[..., patches.shared], axis=(0, 1))

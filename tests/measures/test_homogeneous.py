@@ -204,7 +204,7 @@ def test_noise_of_any_magnitude_meets_a_bias(case, bias):
     x = images(positions[point], size)
     noisy = x + sigma * rng.standard_normal(x.shape)
     first_only = [bias] + [0.0] * (case["depth"] - 1)
-    exact = homogeneous.noise_sensitivity(**case, sigma=sigma, bias=bias)
+    exact = homogeneous.noise_sensitivity(**case, sigmas=[sigma], biases=[bias])[0, 0]
     for biases in [first_only, [bias] * case["depth"]] if bias > 0 else [first_only]:
         f = layers(x, **network, biases=biases)
         N = squared_distance(f, layers(images(positions[other], size), **network, biases=biases))
@@ -217,8 +217,8 @@ def test_noise_without_bias_is_unrectified_noise():
     x = scale_detection.points(1, 32, 11, 4)[0]
     variance = noise_variance(x, np.full(len(x), 1 / len(x)), 1, 32, 11, "wrap")
     exact = homogeneous.sensitivities(**TASK_1, rectified=False)
-    G = homogeneous.noise_sensitivity(**TASK_1, sigma=variance**0.5, bias=0.0)
-    np.testing.assert_allclose(G, exact.G, rtol=1e-12)
+    G = homogeneous.noise_sensitivity(**TASK_1, sigmas=[variance**0.5], biases=[0.0])
+    np.testing.assert_allclose(G[0, 0], exact.G, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -279,5 +279,5 @@ def test_too_deep_for_the_strides():
 
 
 def test_noise_needs_a_magnitude():
-    with pytest.raises(InputError, match="sigma=0 must be positive"):
-        homogeneous.noise_sensitivity(**TASK_1, sigma=0, bias=0.0)
+    with pytest.raises(InputError, match=r"sigmas=\(1, 0\) must be positive"):
+        homogeneous.noise_sensitivity(**TASK_1, sigmas=[1, 0], biases=[0.0])
