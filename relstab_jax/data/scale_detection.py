@@ -142,3 +142,27 @@ def split(key: Key[Array, ""], labels: Int[np.ndarray, "n"], train: int, validat
     ends = np.cumsum(sizes)
     parts = [jnp.split(order, ends)[:3] for order in shuffled]
     return Split(*(jnp.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def points_2d(
+    size: int, xi: int, gap: int
+) -> tuple[Int[np.ndarray, "n 2 2"], Int[np.ndarray, "n"]]:
+    """Returns every point of Task 1 in two dimensions (Section 3, Fig. 5a).
+
+    With d the Euclidean distance of the active pixels, +1 for d < xi - gap/2 and -1 for
+    d >= xi + gap/2; pairs between are left out. Every unordered pair of pixels appears once.
+
+    Args:
+        size: pixels along each axis.
+        xi: the characteristic scale ξ, in pixels.
+        gap: g, in pixels.
+
+    Returns:
+        The (row, column) of both active pixels, and the labels, +1 or -1.
+    """
+    pixels = np.stack(np.divmod(np.arange(size**2), size), axis=1)
+    pairs = np.stack(np.triu_indices(size**2, k=1), axis=1)
+    distance = np.linalg.norm(pixels[pairs[:, 0]] - pixels[pairs[:, 1]], axis=1)
+    labels = np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
+    keep = labels != 0
+    return pixels[pairs[keep]], labels[keep]

@@ -106,7 +106,7 @@ def streamed(
     noisy: Float[Array, "P t *x"],
     *,
     batch_size: int,
-) -> PyTree[Sensitivity]:
+) -> PyTree:
     """Returns the sensitivities of many representations, in memory that does not grow with P.
 
     It is one traced loop over batches: call it under `jit`, and `vmap` it over a stack of networks.
@@ -134,7 +134,7 @@ def streamed(
         f = features(x.reshape(b * t, *x.shape[2:]))
         return jax.tree.map(lambda leaf: leaf.reshape(b, t, *leaf.shape[1:]), f)
 
-    def add_batch(total: PyTree[Sums], batch: tuple[Array, ...]) -> tuple[PyTree[Sums], None]:
+    def add_batch(total: PyTree, batch: tuple[Array, ...]) -> tuple[PyTree, None]:
         x, x_deformed, x_noisy, weights = batch
         new = jax.tree.map(
             lambda f, f_deformed, f_noisy: sums(f, f_deformed, f_noisy, weights),

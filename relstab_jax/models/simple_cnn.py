@@ -84,7 +84,7 @@ class SimpleCNN(nn.Module):
         return MeanReadout(self.num_classes, self.alpha, name="readout")(x), features
 
 
-def kernels(variables: Variables) -> list[Float[Array, "F C_in H"]]:
+def kernels(variables: Variables) -> list[Float[Array, "F _ H"]]:
     """Returns the raw filters w_1 .. w_K, first layer first: what the ridge acts on."""
     params = variables["params"]
     return [params[f"conv{k}"]["kernel"] for k in range(1, len(params))]

@@ -1,0 +1,64 @@
+"""What all figures share: size, colours and how they are written."""
+
+import argparse
+import os
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 5.5  # inches: the text of the paper
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+GREY, BLACK = "#8C8C8C", "#000000"
+
+mpl.use("Agg")
+mpl.rcParams.update(
+    {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.fontsize": 7,
+        "lines.linewidth": 1.4,
+        "lines.markersize": 3.5,
+        "mathtext.fontset": "cm",
+        "savefig.dpi": 200,
+        "figure.constrained_layout.use": True,
+    }
+)
+
+
+def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Figure, list[list[Axes]]]:
+    """Returns a figure of the paper's text width with a grid of axes."""
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, row_height * rows), squeeze=False)
+    return figure, [list(row) for row in axes]
+
+
+def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes NAME.png and NAME.pdf into `folder`; returns the path of the first."""
+    path = pathlib.Path(folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    plt.close(figure)
+    return path
+
+
+def arguments(description: str | None, default_results: Sequence[str] = ()) -> argparse.Namespace:
+    """Parses the command line of a figure: results files, and where to write."""
+    here = pathlib.Path(__file__).parent
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if default_results:
+        parser.add_argument(
+            "results", nargs="*", default=[here / "results" / name for name in default_results]
+        )
+    parser.add_argument("--output", default=here / "output", help="folder of the PNG and the PDF")
+    return parser.parse_args()

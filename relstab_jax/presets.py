@@ -1,0 +1,26 @@
+"""Presets of a configuration: the words after the colon of ``configs/task2.py:laptop``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from relstab_jax.errors import InputError
+
+
+def apply(config: ConfigDict, words: str, presets: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """Returns `config` with the fields that each preset, named in `words`, sets.
+
+    Args:
+        config: the setting without a preset.
+        words: names of presets, separated by commas, in any order; may be empty.
+        presets: for each name the fields it sets, as {"field" or "group.field": value}.
+
+    Raises:
+        InputError: for a word that names no preset.
+    """
+    for word in filter(None, words.split(",")):
+        if word not in presets:
+            raise InputError(f"unknown preset {word!r}: use {', '.join(presets)}, or none")
+        config.update_from_flattened_dict(presets[word])
+    return config

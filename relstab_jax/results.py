@@ -1,0 +1,128 @@
+"""The files of a run: its configuration, its metrics and the one schema of its results.
+
+A run writes into its workdir
+
+- ``config.json``: the configuration, before anything else;
+- ``metrics.jsonl``: a line for each look at the training;
+- ``checkpoints/``: by Orbax;
+- ``results.json``: once, atomically, at the end: `xarray.Dataset.to_dict` as JSON.
+
+Sensitivities are the variables D, G and R with dimensions out of state (init, trained), channels
+(all, mean, shuffled), seed and layer; numbers of a seed are variables over seed.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+from typing import Any, TextIO
+
+import jax
+import xarray as xr
+from ml_collections import ConfigDict
+
+from relstab_jax.errors import InputError
+
+CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
+_RECORDED = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Makes `workdir` the folder of a run of `config`, or finds that it is.
+
+    Raises:
+        InputError: where the folder cannot be written, or belongs to another configuration.
+    """
+    ours = json.loads(config.to_json())
+    path = workdir / CONFIG
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        if theirs != ours:
+            raise InputError(
+                f"{workdir} holds a run of another configuration ({_differences(theirs, ours)}): "
+                "give another --workdir or delete it"
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, json.dumps(ours, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {workdir} ({error.strerror}): give another --workdir"
+        ) from error
+
+
+def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> str:
+    found = []
+    for name in sorted(theirs.keys() | ours.keys()):
+        a, b = theirs.get(name), ours.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += [_differences(a, b, f"{prefix}{name}.")] if a != b else []
+        elif a != b:
+            found.append(f"{prefix}{name}: {a} there, {b} here")
+    return "; ".join(found)
+
+
+def provenance(config: ConfigDict, seconds: float) -> dict[str, Any]:
+    """Returns the attributes of a results dataset: what made it, on what, in what time."""
+    return {
+        "config": json.loads(config.to_json()),
+        "versions": {name: importlib.metadata.version(name) for name in _RECORDED},
+        "device_kind": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "wall_time_seconds": round(seconds, 1),
+    }
+
+
+def save(dataset: xr.Dataset, workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `results.json`, whole or not at all, and returns its path."""
+    path = workdir / RESULTS
+    _write_atomically(path, json.dumps(dataset.to_dict(), indent=1) + "\n")
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Reads a results file.
+
+    Raises:
+        InputError: where there is none.
+    """
+    try:
+        return xr.Dataset.from_dict(json.loads(pathlib.Path(path).read_text()))
+    except FileNotFoundError:
+        raise InputError(f"there is no results file {path}: has the run ended?") from None
+
+
+def _write_atomically(path: pathlib.Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+class MetricsLog:
+    """Appends a line of JSON for each look to `metrics.jsonl`.
+
+    Args:
+        workdir: the folder of the run.
+        up_to_epoch: where the run goes on; lines past it, which an earlier start left, are dropped.
+    """
+
+    def __init__(self, workdir: pathlib.Path, up_to_epoch: int):
+        path = workdir / METRICS
+        kept = []
+        if path.exists():
+            complete = [line for line in path.read_text().splitlines(True) if line.endswith("}\n")]
+            kept = [line for line in complete if json.loads(line)["epoch"] <= up_to_epoch]
+        _write_atomically(path, "".join(kept))
+        self._path = path
+
+    def __enter__(self) -> "MetricsLog":
+        self._file: TextIO = self._path.open("a")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Writes and flushes one line."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()

@@ -1,0 +1,168 @@
+"""The host's side of a sweep: progress, metrics, checkpoints and stops between compiled chunks."""
+
+import datetime
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+from tqdm import tqdm
+
+from relstab_jax.results import MetricsLog
+from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.sweep import Data, Look, Rules, Seed, Sweep
+
+CHUNK_SECONDS = 1.0
+LONG_ON_A_CPU = datetime.timedelta(hours=1)
+
+
+def fit(
+    sweep: Sweep,
+    keys: Key[Array, " S"],
+    data: Data,
+    rules: Rules,
+    *,
+    seeds: int,
+    sharding: NamedSharding,
+    workdir: pathlib.Path,
+    checkpoint_minutes: float,
+) -> Seed:
+    """Trains every seed to its stop, from the newest checkpoint in `workdir` if there is one.
+
+    What a seed ends with does not depend on where the run was interrupted: a chunk is any number
+    of steps, and nothing but the step decides what happens in it.
+
+    Args:
+        sweep: the compiled calls.
+        keys: of the initialisation of each seed.
+        data: of each seed.
+        rules: when a seed stops, as given to `sweep`.
+        seeds: number of seeds asked for; the others pad the seed axis to the devices.
+        sharding: of the seed axis.
+        workdir: where `metrics.jsonl` and `checkpoints/` are.
+        checkpoint_minutes: time between checkpoints.
+
+    Returns:
+        The trained seeds, with their padding.
+
+    Raises:
+        Interrupted: on SIGTERM or SIGINT, with everything saved.
+    """
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    pad = jax.jit(
+        lambda tree: jax.tree.map(lambda a: a[np.arange(len(keys)).clip(max=seeds - 1)], tree),
+        out_shardings=sharding,
+    )
+    unpad = jax.jit(  # copies, because `advance` consumes what a checkpoint may still be reading
+        lambda tree: jax.tree.map(lambda a: jnp.copy(a[:seeds]), tree), out_shardings=everywhere
+    )
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    restored = checkpoints.restore(
+        jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere),
+            jax.eval_shape(unpad, jax.eval_shape(sweep.start, keys)),
+        )
+    )
+    step, state = (restored[0], pad(restored[1])) if restored else (0, sweep.start(keys))
+    if restored:
+        print(f"Going on from epoch {step / sweep.steps_per_epoch:.5g}.", flush=True)
+
+    look_steps = rules.look_every * sweep.steps_per_epoch
+    stopped = np.asarray(unpad(state.epochs)) > 0
+    saved_at = time.monotonic()
+    chunk, seconds_per_step = 1, None
+    with (
+        Interruption() as interruption,
+        MetricsLog(workdir, up_to_epoch=step // sweep.steps_per_epoch) as log,
+        _Report(rules, sweep.steps_per_epoch, step) as report,
+    ):
+        first_step = step
+        while not stopped.all():
+            until = min(step + chunk, (step // look_steps + 1) * look_steps)
+            began = time.monotonic()
+            state = jax.block_until_ready(sweep.advance(state, data, step, until))
+            if step > first_step:  # the first call compiles
+                if seconds_per_step is None:
+                    report.estimate((time.monotonic() - began) / (until - step))
+                seconds_per_step = (time.monotonic() - began) / (until - step)
+                chunk = max(1, round(CHUNK_SECONDS / seconds_per_step))
+            step = until
+            if step % look_steps == 0:
+                epoch = step // sweep.steps_per_epoch
+                state, look = sweep.look(state, data, epoch)
+                look = jax.tree.map(np.asarray, unpad(look))
+                stopped = look.stopped
+                log.write({"epoch": epoch, **{k: v.tolist() for k, v in look._asdict().items()}})
+                report.look(epoch, look)
+            report.advance(step)
+            due = time.monotonic() - saved_at > 60 * checkpoint_minutes
+            if due or interruption.number or stopped.all():
+                checkpoints.save(step, unpad(state))
+                saved_at = time.monotonic()
+            if interruption.number and not stopped.all():
+                checkpoints.close()
+                raise Interrupted(interruption.number)
+    checkpoints.close()
+    return state
+
+
+class _Report:
+    """A progress bar up to the expected end, and a line for a look, at most one a second."""
+
+    def __init__(self, rules: Rules, steps_per_epoch: int, step: int):
+        self._rules, self._steps_per_epoch = rules, steps_per_epoch
+        self._last_line = 0.0
+        total = rules.max_epochs * steps_per_epoch
+        self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
+
+    def __enter__(self) -> "_Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to a step."""
+        self._bar.update(step - self._bar.n)
+
+    def estimate(self, seconds_per_step: float) -> None:
+        """Says how long the run will take, from the first measured chunk."""
+        rules = self._rules
+
+        def time_to(epoch: int) -> datetime.timedelta:
+            return datetime.timedelta(
+                seconds=round(epoch * self._steps_per_epoch * seconds_per_step)
+            )
+
+        earliest = min(rules.patience * rules.look_every, rules.max_epochs)
+        text = f"{1e3 * seconds_per_step:.3g} ms a step: {time_to(rules.max_epochs)} to the last "
+        text += f"epoch, {rules.max_epochs}"
+        if earliest < rules.max_epochs:
+            text += (
+                f"; {time_to(earliest)} to epoch {earliest}, where a seed can stop at the earliest"
+            )
+        self._bar.write(text + ".")
+        if jax.default_backend() == "cpu" and time_to(earliest) > LONG_ON_A_CPU:
+            self._bar.write(
+                "This setting is made for a GPU or a TPU. On a CPU, stop it (Ctrl-C) and put "
+                ":laptop behind the name of the config: the same physics within minutes."
+            )
+
+    def look(self, epoch: int, look: Look) -> None:
+        """Writes the line of a look; the bar's end becomes what the stopping rule now promises."""
+        rules, e = self._rules, look.interpolation_epoch
+        promised = np.where(e > 0, np.maximum(rules.patience * e, epoch), rules.max_epochs)
+        last = promised[~look.stopped].max(initial=0)
+        self._bar.total = min(last or epoch, rules.max_epochs) * self._steps_per_epoch
+        if look.stopped.all() or time.monotonic() - self._last_line > 1:
+            self._last_line = time.monotonic()
+            errors = " ".join(f"{error:.3f}" for error in look.validation_error)
+            line = f"epoch {epoch:>6}  training loss {np.nanmean(look.train_loss):.2e}  "
+            line += f"validation error by seed {errors}  stopped {look.stopped.sum()}/{len(e)}"
+            if look.diverged.any():
+                line += f"  diverged {look.diverged.sum()}"
+            self._bar.write(line)

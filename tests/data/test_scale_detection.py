@@ -1,0 +1,149 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relstab_jax.data import scale_detection as task
+from relstab_jax.errors import InputError
+
+TASK1 = {"task": 1, "size": 32, "xi": 11, "gap": 4}
+TASK2 = {"task": 2, "size": 128, "xi": 32, "gap": 0}
+
+
+def by_definition(task, size, xi, gap):
+    """{(i, j): label} from the words of Section 4, pair by pair."""
+    labels = {}
+    for i, j in itertools.combinations(range(size), 2):
+        if task == 2:
+            labels[i, j] = 1 if i // xi == j // xi else -1
+        else:
+            d = min(abs(i - j), size - abs(i - j))
+            if d < xi - gap / 2:
+                labels[i, j] = 1
+            elif d >= xi + gap / 2:
+                labels[i, j] = -1
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("setting", "sizes"),
+    [
+        (TASK1, (256, 112)),
+        (TASK2, (1984, 6144)),
+        ({"task": "task1", "size": 17, "xi": 5, "gap": 3}, None),
+        ({"task": "task2", "size": 12, "xi": 4, "gap": 0}, None),
+    ],
+)
+def test_points_are_those_of_the_definition(setting, sizes):
+    positions, labels = task.points(**setting)
+    found = {tuple(p): y for p, y in zip(positions.tolist(), labels.tolist(), strict=True)}
+    assert len(found) == len(labels)
+    assert found == by_definition(**setting | {"task": task.task_number(setting["task"])})
+    if sizes:
+        assert ((labels == 1).sum(), (labels == -1).sum()) == sizes
+
+
+def test_points_in_the_plane_are_those_of_the_definition():
+    size, xi, gap = 6, 3, 1
+    positions, labels = task.points_2d(size, xi, gap)
+    found = {
+        frozenset(map(tuple, p)): y
+        for p, y in zip(positions.tolist(), labels.tolist(), strict=True)
+    }
+    expected = {}
+    pixels = list(itertools.product(range(size), repeat=2))
+    for a, b in itertools.combinations(pixels, 2):
+        d = np.hypot(a[0] - b[0], a[1] - b[1])
+        if d < xi - gap / 2 or d >= xi + gap / 2:
+            expected[frozenset((a, b))] = 1 if d < xi else -1
+    assert found == expected
+    assert len(labels) == len(found)
+
+
+def test_images_have_two_pixels_and_norm_L():
+    positions, _ = task.points(**TASK1)
+    x = np.asarray(task.images(jnp.asarray(positions), 32))
+    assert x.shape == (368, 32, 1)
+    np.testing.assert_allclose((x**2).sum((1, 2)), 32, rtol=1e-6)
+    for (i, j), image in zip(positions, x[..., 0], strict=True):
+        assert np.flatnonzero(image).tolist() == [i, j]
+        np.testing.assert_allclose(image[[i, j]], 4.0)
+
+
+@pytest.mark.parametrize(("setting", "P"), [(TASK1, 48), (TASK2, 1024)])
+def test_splits_are_disjoint_and_balanced(setting, P):
+    _, labels = task.points(**setting)
+    splits = [task.split(jax.random.key(seed), labels, P, 128) for seed in (0, 1)]
+    for split in splits:
+        assert [len(part) for part in split[:2]] == [P, 128]
+        assert (
+            len(split.test)
+            == 2 * ((labels == 1).sum(), (labels == -1).sum())[setting["task"] == 1] - P - 128
+        )
+        for part in split:
+            assert labels[np.asarray(part)].sum() == 0
+        assert len(set(np.concatenate(split).tolist())) == sum(map(len, split))
+    assert set(splits[0].train.tolist()) != set(splits[1].train.tolist())
+
+
+def test_deformation_of_task_1_moves_by_one_around_the_ring_or_stays_at_the_border():
+    positions = jnp.tile(jnp.array([[0, 31], [5, 9]]), (4000, 1, 1))
+    moved = np.asarray(task.deform(jax.random.key(0), positions, **ring()))
+    assert {tuple(p) for p in moved[:, 0]} == set(itertools.product((31, 1), (30, 0)))
+    assert {tuple(p) for p in moved[:, 1]} == set(itertools.product((4, 6), (8, 10)))
+    right = (moved[:, 1] == [6, 10]).mean()
+    assert abs(right - 0.5) < 4 * 0.5 / np.sqrt(8000)
+    clamped = np.asarray(task.deform(jax.random.key(0), positions, **ring(), boundary="clamp"))
+    assert {tuple(p) for p in clamped[:, 0]} == set(itertools.product((0, 1), (30, 31)))
+
+
+def ring():
+    return {"task": 1, "size": 32, "xi": 11}
+
+
+def test_deformation_never_changes_a_label_of_task_2():
+    positions, labels = task.points(**TASK2)
+    copies = jnp.tile(jnp.asarray(positions), (8, 1, 1))
+    moved = np.asarray(task.deform(jax.random.key(0), copies, task=2, size=128, xi=32))
+    assert moved.min() >= 0
+    assert moved.max() < 128
+    assert (np.where((moved // 32)[..., 0] == (moved // 32)[..., 1], 1, -1) == labels).all()
+    steps = moved - positions
+    inside = (positions % 32 > 0) & (positions % 32 < 31)
+    assert set(np.unique(steps[:, inside])) == {-1, 1}
+    assert set(np.unique(steps[:, positions % 32 == 0])) == {0, 1}
+    assert set(np.unique(steps[:, positions % 32 == 31])) == {-1, 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"xi": 32}, "xi=32 must lie between 0 and size=32"),
+        ({"gap": 40}, r"no point has label \+1 for task=1"),
+        ({"gap": 11}, r"no point has label -1 for task=1"),
+        ({"gap": -1}, "gap=-1 must not be negative"),
+        ({"task": 2}, "gap=4: Task 2 has no gap"),
+        ({"task": 2, "gap": 0}, "xi=11 does not divide size=32"),
+        ({"task": 3}, "task=3 is not known: use 1 or 2"),
+    ],
+)
+def test_impossible_task_is_one_sentence(change, message):
+    with pytest.raises(InputError, match=message):
+        task.points(**TASK1 | change)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((47, 128), "train_points=47 must be even"),
+        ((0, 128), "train_points=0 must be even and at least 2"),
+        ((48, 3), "validation_points=3 must be even"),
+        ((100, 128), "together they can be at most 222"),
+    ],
+)
+def test_impossible_split_is_one_sentence(sizes, message):
+    _, labels = task.points(**TASK1)
+    with pytest.raises(InputError, match=message):
+        task.split(jax.random.key(0), labels, *sizes)

@@ -1,0 +1,122 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relstab_jax import models
+from relstab_jax.errors import InputError
+from relstab_jax.models import simple_cnn
+
+SETTINGS = {  # strided_layers=1: the authors' program has the stride in the first layer alone
+    "task1": {"image_size": 32, "depth": 12, "filter_size": 3, "stride": 1},
+    "task2": {"image_size": 128, "depth": 7, "filter_size": 2, "stride": 2, "strided_layers": 1},
+}
+
+
+def create(**setting) -> models.Model:
+    return models.create("SimpleCNN", **{"num_classes": 1, "channels": 1, "width": 8} | setting)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("task", SETTINGS)
+def test_every_layer_equals_the_authors(task, golden):
+    start = f"cnn_{task}_param_"
+    state_dict = {k.removeprefix(start): v for k, v in golden.items() if k.startswith(start)}
+    variables = models.from_torch("SimpleCNN", state_dict)
+    model = create(**SETTINGS[task])
+    x = jnp.asarray(golden[f"cnn_{task}_x"].transpose(0, 2, 1))
+
+    features = model.features(variables, x)
+    assert list(features) == [f"conv{k}" for k in range(1, SETTINGS[task]["depth"] + 1)]
+    for k, f in enumerate(features.values(), start=1):
+        expected = golden[f"cnn_{task}_layer{k}"].transpose(0, 2, 1)
+        np.testing.assert_allclose(f, expected, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        model.apply(variables, x), golden[f"cnn_{task}_output"], rtol=1e-10, atol=1e-10
+    )
+
+
+def convolution(x, w, b, left, stride):
+    """Eq. 2 on a ring, pixel by pixel: x [L, C], w [F, C, H] -> √F ReLU(z) [L_out, H]."""
+    (L, C), (F, _, _) = x.shape, w.shape
+    z = np.tile(b, (-(-L // stride), 1))
+    for o in range(len(z)):
+        for f in range(F):
+            for c in range(C):
+                z[o] += x[(o * stride - left + f) % L, c] * w[f, c] / np.sqrt(F * C)
+    return np.sqrt(F) * np.maximum(z, 0)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("filter_size", "stride", "left"),
+    [(1, 1, 0), (3, 1, 1), (5, 1, 2), (2, 1, 0), (4, 1, 1), (3, 3, 1), (2, 2, 0), (4, 4, 1)],
+)
+def test_layer_equals_a_loop_over_pixels(filter_size, stride, left):
+    L, C, H = 12, 2, 3
+    model = create(
+        image_size=L, channels=C, width=H, depth=1, filter_size=filter_size, stride=stride
+    )
+    variables = model.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, L, C))
+    conv = variables["params"]["conv1"]
+    for one, f in zip(x, model.features(variables, x)["conv1"], strict=True):
+        expected = convolution(
+            np.asarray(one), np.asarray(conv["kernel"]), np.asarray(conv["bias"]), left, stride
+        )
+        np.testing.assert_allclose(f, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_strides_reach_every_layer_unless_told_otherwise():
+    model = create(image_size=128, depth=7, filter_size=2, stride=2)
+    shapes = jax.eval_shape(model.features, model.init(jax.random.key(0)), jnp.zeros((5, 128, 1)))
+    assert [f.shape for f in shapes.values()] == [(5, 128 // 2**k, 8) for k in range(1, 8)]
+
+
+def test_parameters_are_standard_normal_and_alpha_scales_the_output():
+    setting = {"image_size": 32, "depth": 4, "filter_size": 3, "stride": 1, "width": 64}
+    model, scaled = create(**setting), create(**setting, alpha=3.0)
+    variables = model.init(jax.random.key(0))
+    for k, w in enumerate(simple_cnn.kernels(variables), start=1):
+        assert w.shape == (3, 1 if k == 1 else 64, 64)
+        if k > 1:
+            assert abs(float(w.mean())) < 4 / np.sqrt(w.size)
+            assert abs(float(w.std()) - 1) < 4 / np.sqrt(w.size)
+    x = jax.random.normal(jax.random.key(1), (3, 32, 1))
+    np.testing.assert_allclose(scaled.apply(variables, x), 3 * model.apply(variables, x), rtol=1e-6)
+
+
+def test_seeds_stack_under_vmap():
+    model = create(image_size=16, depth=3, filter_size=2, stride=2)
+    keys = jax.random.split(jax.random.key(0), 3)
+    stack = jax.vmap(model.init)(keys)
+    x = jax.random.normal(jax.random.key(1), (4, 16, 1))
+    together = jax.vmap(model.apply, (0, None))(stack, x)
+    for key, outputs in zip(keys, together, strict=True):
+        np.testing.assert_allclose(outputs, model.apply(model.init(key), x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stride": 2}, "stride=2 is neither 1 nor the filter size, 3"),
+        ({"filter_size": 33}, "filter_size=33 exceeds the 32 pixels"),
+        ({"width": 0}, "width=0, .* must all be at least 1"),
+        ({"filter_size": 2, "stride": 2, "depth": 6}, "divisible by 64: size=32 allows at most 5"),
+        ({"filter_size": 3, "stride": 3, "depth": 1}, "divisible by 3: size=32 allows at most 0"),
+        ({"strided_layers": 13}, "strided_layers=13 is not between 0 and depth=12"),
+    ],
+)
+def test_impossible_network_is_one_sentence(change, message):
+    with pytest.raises(InputError, match=message):
+        create(**SETTINGS["task1"] | change)
+
+
+def test_unknown_network_names_the_known():
+    with pytest.raises(InputError, match="unknown network 'VGG12': use one of SimpleCNN"):
+        models.create("VGG12", num_classes=10, image_size=32, channels=3)
+
+
+def test_state_dict_of_another_network_names_the_odd_tensors():
+    with pytest.raises(InputError, match=r"missing or surplus .*features\.0\.weight"):
+        models.from_torch("SimpleCNN", {"features.0.weight": np.zeros((3, 3))})

@@ -1,0 +1,19 @@
+import jax.numpy as jnp
+import numpy as np
+
+from relstab_jax.training import losses
+
+OUTPUTS, LABELS = jnp.array([2.0, 0.25, -3.0, 0.0]), jnp.array([1, 1, 1, -1])
+
+
+def test_hinge():
+    assert losses.hinge(OUTPUTS, LABELS) == (0 + 0.75 + 4 + 1) / 4
+
+
+def test_error_counts_a_zero_output_as_wrong():
+    assert losses.error(OUTPUTS, LABELS) == 2 / 4
+
+
+def test_ridge_is_the_sum_of_squares_over_channels_and_layers():
+    kernels = [jnp.full((3, 1, 5), 2.0), jnp.full((3, 5, 5), 1.0)]
+    np.testing.assert_allclose(losses.ridge(kernels), (15 * 4 + 75) / (5 * 2))
