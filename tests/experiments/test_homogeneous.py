@@ -1,10 +1,14 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import homogeneous as config_file
+from configs import task1
 from relstab_jax import results
+from relstab_jax.data.scale_detection import images, points
 from relstab_jax.errors import InputError
-from relstab_jax.experiments import homogeneous
+from relstab_jax.experiments import homogeneous, scale_detection
 from relstab_jax.measures.homogeneous import noise_sensitivity, sensitivities
 
 
@@ -76,3 +80,27 @@ def test_the_configuration_as_given_is_accepted():
     homogeneous.check(config_file.get_config())
     with pytest.raises(InputError, match="unknown preset 'laptop'"):
         config_file.get_config("laptop")
+
+
+def test_a_run_measures_the_exact_values_of_a_network_with_equal_weights():
+    config = task1.get_config("smoke")
+    config.width, config.depth, config.copies = 1, 4, 64
+    model = scale_detection.network(config)
+    variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
+    for layer in range(config.depth):
+        variables["params"][f"conv{layer + 1}"]["kernel"] += 1 / config.filter_size
+    fields = {name: config[name] for name in ("size", "xi", "gap")}
+    positions, labels = map(jnp.asarray, points(config.task, **fields))
+    train, test = jnp.arange(0, 368, 8), jnp.arange(1, 368, 6)
+    measured = scale_detection.evaluation(
+        config,
+        model,
+        variables,
+        jax.random.key(1),
+        (images(positions[train], config.size), labels[train]),
+        (positions[test], labels[test]),
+    )
+    network = {name: config[name] for name in ("filter_size", "stride", "depth")}
+    exact = sensitivities(config.task, **fields, **network, positions=positions[test])
+    np.testing.assert_allclose(measured["D"][1], exact.D, rtol=0.03)
+    np.testing.assert_allclose(measured["G"][1], exact.G, rtol=0.03)
