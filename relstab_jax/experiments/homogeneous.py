@@ -1,0 +1,224 @@
+"""Exact theory of both tasks of Section 4, in seconds and without training."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from relstab_jax.errors import InputError
+from relstab_jax.measures import diffusion, homogeneous
+
+Config = Any  # an ml_collections.ConfigDict: no type checker knows its fields
+
+TASKS = ("task1", "task2")
+FIG_6 = ("stride_1", "stride_F")
+GEOMETRY = ("size", "filter_size", "stride", "depth")
+
+
+def check(config: Config) -> None:
+    """Raises an InputError where the configuration asks for what cannot be."""
+    for task in TASKS:
+        homogeneous.sensitivities(task, **config[task].to_dict())
+    for name in FIG_6:
+        c = config[name]
+        diffusion.receptive_field(**geometry(c))
+        if len(c.active) != 2 or min(c.active) < 0 or max(c.active) >= c.size:
+            raise InputError(f"{name}.active={c.active} must be two pixels below size={c.size}")
+    if not config.sigmas or min(config.sigmas) <= 0:
+        raise InputError(f"sigmas={config.sigmas} must be positive, and at least one")
+    if not config.biases:
+        raise InputError("biases=() names no bias")
+    if not config.walk.filter_sizes or min(config.walk.filter_sizes) < 2 or config.walk.depth < 1:
+        raise InputError("walk needs filter_sizes of at least 2 and a depth of at least 1")
+
+
+def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
+    """Computes what is known exactly; `workdir` stays untouched.
+
+    Returns:
+        D [task, layer], G and R [task, noise, layer] and G_with_bias [task, sigma, bias, layer],
+        NaN beyond the last layer of a network and where a constant representation has none;
+        receptive_field, the A_k of the laws, receptive_field_std and receptive_field_support
+        [task, layer]; exponent_D, exponent_G [task] and scaling_holds [task, layer] of the laws;
+        gaussian_coefficient, gaussian_drift [source, filter_size] and gaussian_error
+        [source, filter_size, steps] of Proposition A.1, corrected ("exact") and as printed;
+        representation [network, active, depth, pixel] of each active pixel of Fig. 6, the input at
+        depth 0, and representation_std and representation_support [network].
+    """
+    del workdir
+    tasks = side_by_side("task", {task: of_task(task, config) for task in TASKS})
+    fig_6 = side_by_side("network", {name: representations(config[name]) for name in FIG_6})
+    tasks = tasks.assign_coords(layer=[f"conv{k}" for k in tasks.layer.values])
+    return xr.merge([tasks, random_walks(config.walk), fig_6])
+
+
+def side_by_side(dim: str, parts: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Stacks datasets along a new dimension; the shorter ones are filled up with NaN or nothing."""
+    nothing = {"scaling_holds": False, "receptive_field_support": 0}
+    index = xr.Variable(dim, list(parts))
+    return xr.concat(list(parts.values()), index, join="outer", fill_value=nothing)
+
+
+def geometry(c: Config) -> dict[str, int]:
+    """Returns the fields that make a homogeneous network."""
+    return {name: c[name] for name in GEOMETRY}
+
+
+def of_task(task: str, config: Config) -> xr.Dataset:
+    """Returns the sensitivities, receptive fields and laws of one task."""
+    fields = config[task].to_dict()
+    by_noise = [
+        homogeneous.sensitivities(task, **fields, rectified=rectified)
+        for rectified in (True, False)
+    ]
+    no_boundary = {name: value for name, value in fields.items() if name != "boundary"}
+    with_bias = homogeneous.noise_sensitivity(
+        task, **no_boundary, sigmas=config.sigmas, biases=config.biases
+    )
+    field = diffusion.receptive_field(**geometry(config[task]))
+    laws = diffusion.scaling_laws(xi=fields["xi"], **geometry(config[task]))
+    return xr.Dataset(
+        {
+            "D": ("layer", by_noise[0].D),
+            "G": (("noise", "layer"), np.stack([s.G for s in by_noise])),
+            "R": (("noise", "layer"), np.stack([s.R for s in by_noise])),
+            "G_with_bias": (("sigma", "bias", "layer"), with_bias),
+            "receptive_field": ("layer", laws.A),
+            "receptive_field_std": ("layer", field.std),
+            "receptive_field_support": ("layer", field.support),
+            "exponent_D": laws.D,
+            "exponent_G": laws.G,
+            "scaling_holds": ("layer", laws.holds),
+        },
+        coords={
+            "noise": ["rectified", "unrectified"],
+            "sigma": list(config.sigmas),
+            "bias": list(config.biases),
+            "layer": np.arange(1, fields["depth"] + 1),
+        },
+    )
+
+
+def random_walks(walk: Config) -> xr.Dataset:
+    """Returns M^k δ_i beside the Gaussians of Proposition A.1, corrected and as printed."""
+    sources = {"exact": diffusion.diffusion, "paper": diffusion.diffusion_in_paper}
+    gaussians = [[of(F) for F in walk.filter_sizes] for of in sources.values()]
+    errors = [
+        [
+            diffusion.gaussian_error(gaussian, filter_size=F, depth=walk.depth)
+            for gaussian, F in zip(row, walk.filter_sizes, strict=True)
+        ]
+        for row in gaussians
+    ]
+    by_source = ("source", "filter_size")
+    return xr.Dataset(
+        {
+            "gaussian_coefficient": (
+                by_source,
+                [[g.coefficient for g in row] for row in gaussians],
+            ),
+            "gaussian_drift": (by_source, [[g.drift for g in row] for row in gaussians]),
+            "gaussian_error": ((*by_source, "steps"), np.array(errors)),
+        },
+        coords={
+            "source": list(sources),
+            "filter_size": list(walk.filter_sizes),
+            "steps": np.arange(1, walk.depth + 1),
+        },
+    )
+
+
+def representations(network: Config) -> xr.Dataset:
+    """Returns the representations of single active pixels, of value 1, at every layer (Fig. 6)."""
+    pixels = np.eye(network.size)[list(network.active)]
+    f = homogeneous.representations(
+        pixels, filter_size=network.filter_size, stride=network.stride, depth=network.depth
+    )
+    padded = np.full((len(pixels), network.depth + 1, network.size), np.nan)
+    for k, f_k in enumerate([pixels, *f]):
+        padded[:, k, : f_k.shape[1]] = f_k
+    field = diffusion.receptive_field(**geometry(network))
+    return xr.Dataset(
+        {
+            "representation": (("active", "depth", "pixel"), padded),
+            "representation_std": field.std[-1],
+            "representation_support": field.support[-1],
+        },
+        coords={"depth": np.arange(network.depth + 1), "pixel": np.arange(network.size)},
+    )
+
+
+def summary(dataset: xr.Dataset) -> str:
+    """Returns the tables that end a run."""
+    rows = []
+    for task in dataset.task.values:
+        at = dataset.sel(task=task)
+        noise = {name: at.sel(noise=name) for name in ("rectified", "unrectified")}
+        rows += [
+            f"{task}: exact sensitivities of the homogeneous network",
+            "layer      A_k  std of A_k       D        G        R   G unrectified   laws hold",
+        ]
+        for layer in dataset.layer.values[at.receptive_field.notnull().values]:
+            D, G, R, unrectified, A, std = (
+                float(v.sel(layer=layer))
+                for v in (
+                    at.D,
+                    noise["rectified"].G,
+                    noise["rectified"].R,
+                    noise["unrectified"].G,
+                    at.receptive_field,
+                    at.receptive_field_std,
+                )
+            )
+            rows.append(
+                f"{layer:8s}{A:6.2f}{std:12.2f}{D:8.4f}{G:9.3f}{R:9.4f}{unrectified:16.3f}"
+                f"   {'yes' if at.scaling_holds.sel(layer=layer) else 'no'}"
+            )
+        within = at.isel(layer=at.scaling_holds.values)
+        if within.layer.size >= 2:
+            log_A = np.log(within.receptive_field)
+            D, G = (
+                np.polyfit(log_A, np.log(values), 1)[0]
+                for values in (within.D, within.G.sel(noise="rectified"))
+            )
+            rows.append(
+                f"exponents in A_k where the laws hold: D {D:+.2f}, G {G:+.2f}; "
+                f"the laws: D {int(at.exponent_D):+d}, G {int(at.exponent_G):+d}"
+            )
+            rows += growth(within)
+        rows.append("")
+    return "\n".join(rows + proposition(dataset))
+
+
+def growth(within: xr.Dataset) -> list[str]:
+    """Returns the bias study as text: how much G grows over the layers where the laws hold."""
+    ratio = within.G_with_bias.isel(layer=-1) / within.G_with_bias.isel(layer=0)
+    first, last = within.layer.values[[0, -1]]
+    return [
+        f"G({last})/G({first}) of noise of magnitude sigma that meets a bias in the first layer",
+        "   sigma \\ bias" + "".join(f"{b:8.2f}" for b in within.bias.values),
+        *(
+            f"{sigma:15.2f}" + "".join(f"{v:8.2f}" for v in ratio.sel(sigma=sigma).values)
+            for sigma in within.sigma.values
+        ),
+    ]
+
+
+def proposition(dataset: xr.Dataset) -> list[str]:
+    """Returns Proposition A.1 as text: coefficients and distances from M^k."""
+    k = dataset.steps.values[-1]
+    rows = [
+        "Proposition A.1, exact and as printed: coefficient D, drift v, and total variation "
+        f"distance from M^k at k = {k}",
+        "   F   D exact  printed   v exact  printed   distance exact  printed",
+    ]
+    for F in dataset.filter_size.values:
+        exact, paper = (dataset.sel(filter_size=F, source=s) for s in ("exact", "paper"))
+        columns = [
+            float(part[name])
+            for name in ("gaussian_coefficient", "gaussian_drift")
+            for part in (exact, paper)
+        ] + [float(part.gaussian_error[-1]) for part in (exact, paper)]
+        rows.append(f"{F:4d}" + "{:10.4f}{:9.4f}{:10.3f}{:9.3f}{:17.4f}{:9.4f}".format(*columns))
+    return rows
