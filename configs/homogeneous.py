@@ -8,7 +8,7 @@ Eqs. 5, 7, 8 and 9, and draws Fig. 6. It takes seconds.
 
 from ml_collections import ConfigDict
 
-from relstab_jax import presets
+from relstab_jax.config import with_presets
 
 
 def get_config(words: str = "") -> ConfigDict:
@@ -56,4 +56,4 @@ def get_config(words: str = "") -> ConfigDict:
     config.stride_F.stride = 2
     config.stride_F.depth = 3
     config.stride_F.active = (2, 5)
-    return presets.apply(config, words, {})
+    return with_presets(config, words, {})

@@ -8,7 +8,7 @@ D ~ A_k^-2 (Eq. 5) and G ~ A_k (Eq. 7), with A_k = sqrt(k).
 
 from ml_collections import ConfigDict, config_dict
 
-from relstab_jax import presets
+from relstab_jax.config import with_presets
 
 PRESETS = {
     # The ridge drives the filters to homogeneity in a time inversely proportional to it: ten
@@ -53,4 +53,4 @@ def get_config(words: str = "") -> ConfigDict:
     config.boundary = "wrap"  # of the deformations; "clamp" as in the authors' program
     config.measure_batch_size = 16
     config.checkpoint_minutes = 5.0
-    return presets.apply(config, words, PRESETS)
+    return with_presets(config, words, PRESETS)

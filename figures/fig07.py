@@ -10,16 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, NullFormatter
+from matplotlib.ticker import NullLocator
 
 from figures import style
 from relstab_jax import results
 
 CURVES = (
-    ("init", "all", "at initialisation", {"color": style.GREY, "marker": "o"}),
-    ("trained", "all", "trained", {"color": style.BLUE, "marker": "o"}),
-    ("trained", "mean", "trained, mean channel", {"color": style.SKY, "linestyle": ":", "lw": 2.2}),
+    ("init", "all", "at initialisation", style.GREY, "o-"),
+    ("trained", "all", "trained", style.BLUE, "o-"),
+    ("trained", "mean", "trained, mean channel", style.SKY, "s:"),
 )
+EQUATIONS = {
+    ("D", -2): "Eq. 5: $A_k^{-2}$",
+    ("D", -1): "Eq. 8: $A_k^{-1}$",
+    ("G", 1): "Eqs. 7, 9: $A_k$",
+}
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -44,38 +49,37 @@ def _title(dataset: xr.Dataset) -> str:
 
 
 def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
-    """One sensitivity: means and ranges over seeds, and the asymptotic law through the second k."""
+    """One sensitivity: means and ranges over seeds, the exact values and the asymptotic law."""
     A = dataset.receptive_field.values
-    for state, channels, label, look in CURVES:
+    for state, channels, label, color, style_of_line in CURVES:
         values = dataset[name].sel(state=state, channels=channels).transpose("seed", "layer").values
-        axes.plot(A, np.nanmean(values, axis=0), label=label, **look)
+        axes.plot(A, np.nanmean(values, axis=0), style_of_line, label=label, color=color)
         axes.fill_between(
-            A, np.nanmin(values, 0), np.nanmax(values, 0), color=look["color"], alpha=0.2, lw=0
+            A, np.nanmin(values, 0), np.nanmax(values, 0), color=color, alpha=0.2, lw=0
         )
-    stride = dataset.attrs["config"]["stride"]
-    power, equation = {
-        ("D", True): (-2, "Eq. 5: $A_k^{-2}$"),
-        ("G", True): (1, "Eq. 7: $A_k$"),
-        ("D", False): (-1, "Eq. 8: $A_k^{-1}$"),
-        ("G", False): (1, "Eq. 9: $A_k$"),
-    }[name, stride == 1]
-    K = 2 * len(A) // 3
-    trained = dataset[name].sel(state="trained", channels="all").mean("seed").values
-    law = np.exp(np.log(trained[:K] / A[:K] ** power).mean()) * A[:K] ** power
-    axes.plot(A[:K], law, color=style.BLACK, ls="--", lw=1, label=equation)
+    exact = dataset[f"exact_{name}"].mean("seed")
+    positive = exact.where(exact > 0).values
+    axes.plot(A, positive, "x-", color=style.VERMILION, lw=0.8, ms=4, label="exact, nothing fitted")
+
+    fitted = dataset.fitted.values
+    power = int(dataset[f"exponent_{name}"])
+    equation = EQUATIONS[name, power]
+    law = A[fitted] ** power
+    law = law * np.exp(np.log(positive[fitted] / law).mean())
+    axes.plot(A[fitted], law, color=style.BLACK, ls="--", lw=1, label="asymptotic law")
     axes.annotate(
-        equation,
-        (A[K - 1], law[-1]),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=7,
-    )
+        equation, (A[0], law[0]), xytext=(0, 9 * -np.sign(power)), textcoords="offset points",
+        va="center", fontsize=7,
+    )  # fmt: skip
     axes.set(xscale="log", yscale="log", ylabel=f"${name}_k$", xlabel="receptive field $A_k$")
-    axes.xaxis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
-    if stride > 1:
-        axes.set_xscale("log", base=stride)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    if name == "D":  # below this is rounding
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-5))
+    if power == -2 or dataset.exponent_D == -2:
+        axes.set_xticks([1, 2, 3], ["1", "2", "3"])
+    else:
+        axes.set_xticks(A, [f"{a:.0f}" for a in A])
+    axes.xaxis.set_minor_locator(NullLocator())
+    style.plain_decades(axes.yaxis)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 WIDTH = 5.5  # inches: the text of the paper
 
@@ -38,6 +40,15 @@ def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Figure, li
     """Returns a figure of the paper's text width with a grid of axes."""
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, row_height * rows), squeeze=False)
     return figure, [list(row) for row in axes]
+
+
+def plain_decades(axis: Axis) -> None:
+    """Labels a logarithmic axis 0.1, 1, 10: each decade, and 2 and 5 in it where it is short."""
+    low, high = axis.get_view_interval()
+    short = high / low < 50
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.Path:

@@ -14,9 +14,10 @@ from types import ModuleType
 import absl.logging
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from relstab_jax import results
+from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 from relstab_jax.training.interruption import Interrupted
 
@@ -36,7 +37,7 @@ def default_workdir(config_flag: str) -> pathlib.Path:
     )
 
 
-def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+def run(config: Config, workdir: pathlib.Path) -> None:
     """Runs the experiment of `config` in `workdir`, or goes on with it; ends with its summary."""
     experiment = importlib.import_module(f"relstab_jax.experiments.{config.experiment}")
     experiment.check(config)
@@ -50,7 +51,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
         print(f"Running in {workdir} on {len(devices)} × {devices[0].device_kind}.", flush=True)
         began = time.monotonic()
         dataset = experiment.run(config, workdir)
-        dataset.attrs = results.provenance(config, time.monotonic() - began)
+        dataset.attrs |= results.provenance(config, time.monotonic() - began)
         results.save(dataset, workdir)
     print(experiment.summary(dataset))
     print(f"results: {path}")
@@ -86,7 +87,9 @@ def main(_: list[str]) -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
     absl.logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
     try:
-        workdir = _WORKDIR.value or default_workdir(flags.FLAGS["config"].config_filename)
+        workdir = _WORKDIR.value or default_workdir(
+            config_flags.get_config_filename(flags.FLAGS["config"])
+        )
         # A CPU runs several small networks fastest with one device for each of its cores.
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
         run(_CONFIG.value, pathlib.Path(workdir))

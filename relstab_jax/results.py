@@ -19,15 +19,15 @@ from typing import Any, TextIO
 
 import jax
 import xarray as xr
-from ml_collections import ConfigDict
 
+from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 _RECORDED = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+def claim(workdir: pathlib.Path, config: Config) -> None:
     """Makes `workdir` the folder of a run of `config`, or finds that it is.
 
     Raises:
@@ -62,7 +62,7 @@ def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "")
     return "; ".join(found)
 
 
-def provenance(config: ConfigDict, seconds: float) -> dict[str, Any]:
+def provenance(config: Config, seconds: float) -> dict[str, Any]:
     """Returns the attributes of a results dataset: what made it, on what, in what time."""
     return {
         "config": json.loads(config.to_json()),

@@ -46,7 +46,9 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write into .*file/run .*: give another --workdir"):
+    with pytest.raises(
+        InputError, match=r"cannot write into .*file/run .*: give another --workdir"
+    ):
         results.claim(tmp_path / "file" / "run", ConfigDict(CONFIG))
 
 

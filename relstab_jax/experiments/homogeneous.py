@@ -1,15 +1,13 @@
 """Exact theory of both tasks of Section 4, in seconds and without training."""
 
 import pathlib
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 from relstab_jax.measures import diffusion, homogeneous
-
-Config = Any  # an ml_collections.ConfigDict: no type checker knows its fields
 
 TASKS = ("task1", "task2")
 FIG_6 = ("stride_1", "stride_F")

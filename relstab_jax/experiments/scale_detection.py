@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import xarray as xr
 from jaxtyping import Array, Float, Int, Key
-from ml_collections import ConfigDict
 
 from relstab_jax import models
+from relstab_jax.config import Config
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
-from relstab_jax.measures import noise, sensitivity
+from relstab_jax.measures import diffusion, homogeneous, noise, sensitivity
 from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.training import losses
@@ -23,6 +23,7 @@ from relstab_jax.training.fit import fit
 from relstab_jax.training.sweep import Data, Rules, compile_sweep, seed_sharding
 
 CHANNELS = ("all", "mean")
+GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
 PRECISIONS = ("bfloat16", "tensorfloat32", "float32")  # of matrix products in training
 
 
@@ -42,7 +43,7 @@ def seed_keys(seed: int, index: Int[Array, ""]) -> Keys:
     )
 
 
-def network(config: ConfigDict) -> Model:
+def network(config: Config) -> Model:
     """Makes the CNN of a configuration."""
     return models.create(
         "SimpleCNN",
@@ -58,7 +59,7 @@ def network(config: ConfigDict) -> Model:
     )
 
 
-def check(config: ConfigDict) -> None:
+def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
     _, labels = task.points(config.task, config.size, config.xi, config.gap)
     task.split_sizes(labels, config.train_points, config.validation_points)
@@ -93,13 +94,15 @@ def check(config: ConfigDict) -> None:
         raise InputError(f"precision={config.precision!r} is not known: use one of {known}")
 
 
-def run(config: ConfigDict, workdir: pathlib.Path) -> xr.Dataset:
+def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """Trains and measures all seeds.
 
     Returns:
         D, G, R [state, channels, seed, layer]; mean_filter [state, seed, layer, tap], the raw
         filters averaged over channels (Tables 1, 2); train_error, test_error, train_loss, epochs,
-        interpolation_epoch and diverged [seed]; test_positions [seed, point, pixel].
+        interpolation_epoch and diverged [seed]; exact_D, exact_G, exact_R [seed, layer], of the
+        homogeneous network on the same test points; exponent_D and exponent_G of the asymptotic
+        laws, in the receptive_field [layer].
     """
     model = network(config)
     positions, labels = task.points(config.task, config.size, config.xi, config.gap)
@@ -159,24 +162,39 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> xr.Dataset:
     def both(name: str) -> np.ndarray:
         return np.stack([at_init[name], at_end[name]])
 
-    of_seed = {"epochs": trained.epochs, "interpolation_epoch": trained.interpolation_epoch}
-    of_seed |= {"diverged": trained.diverged}
-    k = np.arange(1, config.depth + 1)
-    strided = config.depth if config.strided_layers is None else config.strided_layers
+    geometry = {name: config[name] for name in GEOMETRY}
+    exact = [
+        homogeneous.sensitivities(
+            config.task,
+            **geometry,
+            gap=config.gap,
+            boundary=config.boundary,
+            rectified=config.rectified_noise,
+            positions=positions[chosen],
+        )
+        for chosen in np.asarray(split.test)[:S]
+    ]
+    laws = diffusion.scaling_laws(**geometry)
+    of_seed = {
+        name: getattr(trained, name) for name in ("epochs", "interpolation_epoch", "diverged")
+    }
     return xr.Dataset(
         {name: (("state", "seed", "channels", "layer"), both(name)) for name in "DGR"}
+        | {
+            f"exact_{name}": (("seed", "layer"), np.stack([getattr(e, name) for e in exact]))
+            for name in "DGR"
+        }
         | {"mean_filter": (("state", "seed", "layer", "tap"), both("mean_filter"))}
         | {name: ("seed", np.asarray(value)[:S]) for name, value in of_seed.items()}
-        | {name: ("seed", at_end[name]) for name in ("train_loss", "train_error", "test_error")},
+        | {name: ("seed", at_end[name]) for name in ("train_loss", "train_error", "test_error")}
+        | {"exponent_D": laws.D, "exponent_G": laws.G},
         coords={
             "state": ["init", "trained"],
             "channels": list(CHANNELS),
             "seed": list(config.seeds),
-            "layer": [f"conv{i}" for i in k],
-            "receptive_field": (
-                "layer",
-                np.sqrt(k) if config.stride == 1 else 1.0 * config.stride ** k.clip(max=strided),
-            ),
+            "layer": [f"conv{k}" for k in range(1, config.depth + 1)],
+            "receptive_field": ("layer", laws.A),
+            "fitted": ("layer", np.arange(1, config.depth + 1) <= fitted_layers(config)),
         },
     ).transpose("state", "channels", "seed", "layer", "tap")
 
@@ -192,7 +210,7 @@ def objective(model: Model, ridge: float) -> Callable[..., tuple[Array, Array]]:
 
 
 def evaluation(
-    config: ConfigDict,
+    config: Config,
     model: Model,
     variables: Variables,
     key: Key[Array, ""],
@@ -249,58 +267,80 @@ def evaluation(
     }
 
 
-def scaling_layers(config: ConfigDict) -> int:
-    """Returns up to which layer the scalings are read off.
+def fitted_layers(config: Config) -> int:
+    """Returns up to which layer exponents are read off.
 
-    With strides, up to where a receptive field is still smaller than ξ: from there on moves that
-    keep the label keep the representation. Without, over the first two thirds of the layers.
+    With strides, up to where a receptive field is still smaller than ξ: from there on no move that
+    keeps the label changes the representation. Without, over the first two thirds of the layers.
     """
     if config.stride == 1:
         return max(2, 2 * config.depth // 3)
     return max(2, sum(config.stride**k < config.xi for k in range(1, config.depth + 1)))
 
 
-def exponent(
-    receptive_field: Float[np.ndarray, " K"], values: Float[np.ndarray, "*stack K"]
-) -> Float[np.ndarray, "*stack"]:
-    """Returns the slope of log values against log A_k, by least squares."""
-    A = np.log(receptive_field) - np.log(receptive_field).mean()
-    return np.log(values) @ A / (A @ A)
+def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Returns the slopes of log D_k or log G_k, means over seeds, against log A_k.
+
+    Least squares over the fitted layers of a results dataset; one slope for each state and
+    channels.
+    """
+    fitted = dataset.isel(layer=dataset.fitted.values)
+    A = np.log(fitted.receptive_field)
+    A = A - A.mean()
+    return (A * np.log(fitted[name].mean("seed"))).sum("layer") / (A**2).sum("layer")
 
 
 def summary(dataset: xr.Dataset) -> str:
-    """Returns the table that ends a run: sensitivities and filters by layer, exponents, errors."""
-    config = ConfigDict(dataset.attrs["config"])
-    mean = dataset.mean("seed", skipna=True)
-    rows = [
-        "layer      A_k |  trained: D       G       R |  mean ch.: D      G |  init: D       G | filter"
+    """Returns the tables that end a run: sensitivities, exponents, mean filters and errors."""
+    mean = dataset.mean("seed")
+    trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
+    ratios = [
+        (dataset[name].sel(state="trained", channels="mean") / dataset[f"exact_{name}"])
+        .where(dataset[f"exact_{name}"] > 0)
+        .mean("seed")
+        for name in "DG"
     ]
+    columns = {
+        "A_k": dataset.receptive_field,
+        "D": trained.D.sel(channels="all"),
+        "G": trained.G.sel(channels="all"),
+        "R": trained.R.sel(channels="all"),
+        "mean ch. D": trained.D.sel(channels="mean"),
+        "G ": trained.G.sel(channels="mean"),
+        "/exact D": ratios[0],
+        "/exact G": ratios[1],
+        "init D": initial.D.sel(channels="all"),
+        "init G": initial.G.sel(channels="all"),
+    }
+    rows = ["layer " + "".join(f"{name:>11s}" for name in columns)]
     for layer in dataset.layer.values:
-        at = mean.sel(layer=layer)
-        t, m, i = (
-            at.sel(state=state, channels=channels)
-            for state, channels in (("trained", "all"), ("trained", "mean"), ("init", "all"))
-        )
-        taps = " ".join(f"{w:7.4f}" for w in at.mean_filter.sel(state="trained").values)
+        values = (float(column.sel(layer=layer)) for column in columns.values())
         rows.append(
-            f"{layer:8s}{float(at.receptive_field):6.2f} |   {float(t.D):8.4f}{float(t.G):8.3f}"
-            f"{float(t.R):8.4f} |   {float(m.D):8.4f}{float(m.G):7.3f} |"
-            f"{float(i.D):8.4f}{float(i.G):8.3f} | {taps}"
+            f"{layer:6s}" + "".join(f"{v:11.4g}" if v == v else f"{'—':>11s}" for v in values)
         )
-    K = scaling_layers(config)
-    A = dataset.receptive_field.values[:K]
-    rows.append(f"exponents in A_k over the first {K} layers (mean over seeds):")
-    law = {"D": -2 if config.stride == 1 else -1, "G": 1}
+
+    last = int(dataset.fitted.sum())
+    rows += ["", f"exponents in A_k over the first {last} layers:"]
+    slopes = {name: exponents(dataset, name) for name in "DG"}
     for state, channels in (("trained", "all"), ("trained", "mean"), ("init", "all")):
-        part = dataset.sel(state=state, channels=channels).transpose("seed", "layer", ...)
-        slopes = {n: np.nanmean(exponent(A, part[n].values[:, :K])) for n in law}
-        text = ", ".join(f"{n} {slope:+.2f}" for n, slope in slopes.items())
-        rows.append(f"  {state:8s}channels {channels:5s} {text}")
-    rows.append(
-        f"  Eqs. {'5, 7' if config.stride == 1 else '8, 9'}:{'':13s} D {law['D']:+d}, G {law['G']:+d}"
-    )
-    for name in ("train_error", "test_error", "interpolation_epoch", "epochs"):
-        rows.append(f"{name:20s}" + " ".join(f"{v:.4g}" for v in dataset[name].values))
+        D, G = (float(slopes[n].sel(state=state, channels=channels)) for n in "DG")
+        rows.append(f"  {state + ', channels ' + channels:24s} D {D:+.2f}   G {G:+.2f}")
+    laws = f"D {int(dataset.exponent_D):+d}      G {int(dataset.exponent_G):+d}"
+    rows.append(f"  {'asymptotic law':24s} {laws}")
+
+    deviation = dataset.mean_filter.std("seed")
+    rows += ["", "mean filters, with their deviation over seeds:"]
+    for layer in dataset.layer.values:
+        states = []
+        for state in ("init", "trained"):
+            taps = mean.mean_filter.sel(state=state, layer=layer).values
+            spread = float(deviation.sel(state=state, layer=layer).mean())
+            states.append(f"{state} " + " ".join(f"{w:8.4f}" for w in taps) + f" ± {spread:.4f}")
+        rows.append(f"{layer:6s}  " + "    ".join(states))
+
+    rows.append("")
+    for name in ("seed", "train_error", "test_error", "interpolation_epoch", "epochs"):
+        rows.append(f"{name:20s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
     if dataset.diverged.any():
         rows.append(f"diverged: seeds {dataset.seed.values[dataset.diverged.values].tolist()}")
     return "\n".join(rows)

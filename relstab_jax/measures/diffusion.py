@@ -72,7 +72,14 @@ class ScalingLaws(NamedTuple):
 
 
 def scaling_laws(
-    *, size: int, xi: int, filter_size: int, stride: int, depth: int, margin: float = 3.0
+    *,
+    size: int,
+    xi: int,
+    filter_size: int,
+    stride: int,
+    depth: int,
+    strided_layers: int | None = None,
+    margin: float = 3.0,
 ) -> ScalingLaws:
     """Returns the laws of Eqs. 5, 7, 8 and 9, and where they hold.
 
@@ -86,14 +93,19 @@ def scaling_laws(
         filter_size: F.
         stride: 1 or F.
         depth: K.
+        strided_layers: how many of the first layers have the stride; all by default. Behind them
+            the receptive field grows by diffusion, from the size they gave it.
         margin: the factor that ≪ is read as.
     """
     k = np.arange(1, depth + 1)
-    if stride == 1:
-        holds = (k >= margin) & (margin * filter_size * np.sqrt(k) <= size)
-        return ScalingLaws(np.sqrt(k), D=-2, G=1, R=-3, holds=holds)
-    A = float(filter_size) ** k
-    return ScalingLaws(A, D=-1, G=1, R=-2, holds=xi > A)
+    strided = depth if strided_layers is None else strided_layers
+    if stride == 1 or strided <= 1:
+        A = stride**strided * np.sqrt(k)
+        return ScalingLaws(
+            A, D=-2, G=1, R=-3, holds=(k >= margin) & (margin * filter_size * A <= size)
+        )
+    A = float(stride) ** k.clip(max=strided) * np.sqrt((k - strided + 1).clip(min=1))
+    return ScalingLaws(A, D=-1, G=1, R=-2, holds=(xi > A) & (k <= strided))
 
 
 class Diffusion(NamedTuple):

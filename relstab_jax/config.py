@@ -1,15 +1,15 @@
-"""Presets of a configuration: the words after the colon of ``configs/task2.py:laptop``."""
+"""Configurations and their presets, the words after the colon of ``configs/task2.py:laptop``."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from relstab_jax.errors import InputError
 
+Config = Any  # an ml_collections.ConfigDict, whose fields no type checker knows
 
-def apply(config: ConfigDict, words: str, presets: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """Returns `config` with the fields that each preset, named in `words`, sets.
+
+def with_presets(config: Config, words: str, presets: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Returns `config` with the fields that each preset named in `words` sets.
 
     Args:
         config: the setting without a preset.
@@ -21,6 +21,7 @@ def apply(config: ConfigDict, words: str, presets: Mapping[str, Mapping[str, Any
     """
     for word in filter(None, words.split(",")):
         if word not in presets:
-            raise InputError(f"unknown preset {word!r}: use {', '.join(presets)}, or none")
+            known = f"use {', '.join(presets)}, or none" if presets else "there are none"
+            raise InputError(f"unknown preset {word!r}: {known}")
         config.update_from_flattened_dict(presets[word])
     return config
