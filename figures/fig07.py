@@ -20,10 +20,11 @@ CURVES = (
     ("trained", "all", "trained", style.BLUE, "o-"),
     ("trained", "mean", "trained, mean channel", style.SKY, "s:"),
 )
-EQUATIONS = {
-    ("D", -2): "Eq. 5: $A_k^{-2}$",
-    ("D", -1): "Eq. 8: $A_k^{-1}$",
-    ("G", 1): "Eqs. 7, 9: $A_k$",
+LAWS = {  # by what is measured and the exponent of D
+    ("D", -2): "Eq. 5: $D_k \\sim A_k^{-2}$",
+    ("G", -2): "Eq. 7: $G_k \\sim A_k$",
+    ("D", -1): "Eq. 8: $D_k \\sim A_k^{-1}$",
+    ("G", -1): "Eq. 9: $G_k \\sim A_k$",
 }
 
 
@@ -35,7 +36,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         for axes, name in zip(row, "DG", strict=True):
             _panel(axes, dataset, name)
         row[0].set_title(_title(dataset), loc="left")
-    rows[0][1].legend(loc="upper left")
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return style.write(figure, "fig07", folder)
 
 
@@ -63,18 +65,14 @@ def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
 
     fitted = dataset.fitted.values
     power = int(dataset[f"exponent_{name}"])
-    equation = EQUATIONS[name, power]
     law = A[fitted] ** power
-    law = law * np.exp(np.log(positive[fitted] / law).mean())
+    law = law * np.exp(np.nanmean(np.log(positive[fitted] / law)))
     axes.plot(A[fitted], law, color=style.BLACK, ls="--", lw=1, label="asymptotic law")
-    axes.annotate(
-        equation, (A[0], law[0]), xytext=(0, 9 * -np.sign(power)), textcoords="offset points",
-        va="center", fontsize=7,
-    )  # fmt: skip
+    y, side = (0.05, "bottom") if name == "D" else (0.95, "top")
+    equation = LAWS[name, int(dataset.exponent_D)]
+    axes.text(0.05, y, equation, va=side, transform=axes.transAxes)
     axes.set(xscale="log", yscale="log", ylabel=f"${name}_k$", xlabel="receptive field $A_k$")
-    if name == "D":  # below this is rounding
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-5))
-    if power == -2 or dataset.exponent_D == -2:
+    if dataset.exponent_D == -2:
         axes.set_xticks([1, 2, 3], ["1", "2", "3"])
     else:
         axes.set_xticks(A, [f"{a:.0f}" for a in A])

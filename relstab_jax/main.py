@@ -5,7 +5,6 @@ python -m relstab_jax.main --config=configs/task2.py:laptop
 
 import importlib
 import logging
-import os
 import pathlib
 import sys
 import time
@@ -20,6 +19,7 @@ from relstab_jax import results
 from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 from relstab_jax.training.interruption import Interrupted
+from relstab_jax.training.sweep import one_device_per_core
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File of the configuration, with presets behind a colon."
@@ -90,8 +90,7 @@ def main(_: list[str]) -> None:
         workdir = _WORKDIR.value or default_workdir(
             config_flags.get_config_filename(flags.FLAGS["config"])
         )
-        # A CPU runs several small networks fastest with one device for each of its cores.
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        one_device_per_core()
         run(_CONFIG.value, pathlib.Path(workdir))
     except InputError as error:
         sys.exit(f"error: {error}")
