@@ -1,0 +1,110 @@
+"""The command, as a user gives it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from relstab_jax import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = [
+    "--config=configs/task2.py:smoke", "--config.size=16", "--config.xi=4", "--config.depth=3",
+    "--config.width=8", "--config.train_points=16", "--config.validation_points=4",
+    "--config.look_every=5", "--config.checkpoint_minutes=0",
+]  # fmt: skip
+
+
+def command(*arguments):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "relstab_jax.main", *arguments],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finished(*arguments):
+    process = command(*arguments)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def numbers(workdir):
+    return json.loads((workdir / "results.json").read_text())["data_vars"]
+
+
+def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(tmp_path):
+    long = [*TINY, "--config.max_epochs=300"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, output = finished(*long, f"--workdir={whole}")
+    assert code == 0, output
+    for part in ("exponents in A_k", "mean filters", f"{whole}/results.json", f"{whole}/fig07.png"):
+        assert part in output
+    assert (whole / "fig07.png").stat().st_size > 10_000
+
+    for sign, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM)):
+        process = command(*long, f"--workdir={killed}")
+        checkpoints, deadline = killed / "checkpoints", time.monotonic() + 120
+        before = {p.name for p in checkpoints.glob("*")}
+        while not {p.name for p in checkpoints.glob("*[0-9]")} - before:
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(sign)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == code, output
+        assert not (killed / "results.json").exists()
+    assert "stopped by SIGTERM; the same command goes on from there" in output
+
+    code, output = finished(*long, f"--workdir={killed}")
+    assert code == 0, output
+    assert "Going on from epoch" in output
+    assert numbers(killed) == numbers(whole)
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+    code, output = finished(*long, f"--workdir={killed}")
+    assert code == 0
+    assert "This run has ended before" in output
+    code, output = finished(*long, f"--workdir={killed}", "--config.ridge=0.5")
+    assert code == 1
+    assert "error: " in output
+    assert "another configuration (ridge: 0.01 there, 0.5 here)" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no configuration: give one, as in --config=configs/task2.py:laptop"),
+        (["--config=configs/task3.py"], "No such file or directory: 'configs/task3.py'"),
+        (
+            ["--config=configs/task2.py:tablet"],
+            "unknown preset 'tablet': use laptop, smoke, or none",
+        ),
+        (["--config=configs/task2.py", "--config.sedes=1"], "has no field 'sedes'. Did you mean"),
+        (["--config=configs/task2.py", "--config.width=wide"], "flag --config.width=wide: invalid"),
+        (["--config=configs/task2.py", "laptop"], "'laptop' is no flag"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(arguments, message):
+    code, output = finished(*arguments)
+    assert code == 1
+    assert output.startswith("error: ")
+    assert message in output
+    assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "folder"),
+    [
+        ("configs/task2.py", "runs/task2"),
+        ("configs/task2.py:laptop", "runs/task2-laptop"),
+        ("/some/where/cifar10.py:LeNet,smoke", "runs/cifar10-LeNet-smoke"),
+    ],
+)
+def test_the_folder_of_a_run_is_named_after_its_config(flag, folder):
+    assert str(main.default_workdir(flag)) == folder
