@@ -54,11 +54,9 @@ def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
     """One sensitivity: means and ranges over seeds, the exact values and the asymptotic law."""
     A = dataset.receptive_field.values
     for state, channels, label, color, style_of_line in CURVES:
-        values = dataset[name].sel(state=state, channels=channels).transpose("seed", "layer").values
-        axes.plot(A, np.nanmean(values, axis=0), style_of_line, label=label, color=color)
-        axes.fill_between(
-            A, np.nanmin(values, 0), np.nanmax(values, 0), color=color, alpha=0.2, lw=0
-        )
+        values = dataset[name].sel(state=state, channels=channels)
+        axes.plot(A, values.mean("seed"), style_of_line, label=label, color=color)
+        axes.fill_between(A, values.min("seed"), values.max("seed"), color=color, alpha=0.2, lw=0)
     exact = dataset[f"exact_{name}"].mean("seed")
     positive = exact.where(exact > 0).values
     axes.plot(A, positive, "x-", color=style.VERMILION, lw=0.8, ms=4, label="exact, nothing fitted")

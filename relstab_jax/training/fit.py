@@ -161,7 +161,8 @@ class _Report:
         if look.stopped.all() or time.monotonic() - self._last_line > 1:
             self._last_line = time.monotonic()
             errors = " ".join(f"{error:.3f}" for error in look.validation_error)
-            line = f"epoch {epoch:>6}  training loss {np.nanmean(look.train_loss):.2e}  "
+            loss = look.train_loss.mean(where=~look.diverged) if not look.diverged.all() else np.nan
+            line = f"epoch {epoch:>6}  training loss {loss:.2e}  "
             line += f"validation error by seed {errors}  stopped {look.stopped.sum()}/{len(e)}"
             if look.diverged.any():
                 line += f"  diverged {look.diverged.sum()}"

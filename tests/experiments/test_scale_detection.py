@@ -168,7 +168,9 @@ SLOPES = {  # (D, G) against A_k, over the first K layers: bounds around Eqs. 5,
     "task2": (4, (-1.5, -0.8), (0.4, 1.2)),
 }
 
-CLOSE = {"task1": 7, "task2": 3}  # layers within 20 % of the exact values
+# Layers within 20 % of the exact values. The first filter of Task 1 is not quite homogeneous, here
+# as in Table 1 of the paper, which raises D_1 by 10 to 30 %.
+CLOSE = {"task1": (2, 7), "task2": (1, 3)}
 
 
 @pytest.mark.slow
@@ -191,8 +193,10 @@ def test_trained_networks_pool_as_the_paper_says(task, tmp_path):
     assert abs(slope("G", "init", "all")) < 0.35
     for name in "DG":  # no parameter fitted
         measured = dataset[name].sel(state="trained", channels="mean")
-        ratio = (measured / dataset[f"exact_{name}"]).mean("seed").values[: CLOSE[task]]
-        assert (abs(ratio - 1) < 0.2).all(), ratio
+        ratio = (measured / dataset[f"exact_{name}"]).mean("seed").values
+        first, last = CLOSE[task]
+        assert (abs(ratio[first - 1 : last] - 1) < 0.2).all(), ratio
+        assert (abs(ratio[: first - 1] - 1) < 0.5).all(), ratio
     filters = dataset.mean_filter.sel(state="trained").mean("seed").values[:K]
     assert (filters > 0).all()
     assert (filters.max(axis=1) / filters.min(axis=1) < 1.6).all()
