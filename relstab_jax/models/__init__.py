@@ -10,9 +10,18 @@ import numpy as np
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import alexnet, densenet, efficientnet, lenet, resnet, simple_cnn, vgg
-from relstab_jax.models.model import Features, Model, Variables
+from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels
 
-__all__ = ["Features", "Model", "Variables", "create", "from_torch", "names"]
+__all__ = [
+    "Features",
+    "Model",
+    "Variables",
+    "create",
+    "from_flax",
+    "from_torch",
+    "kernels",
+    "names",
+]
 
 _FAMILIES = (simple_cnn, densenet, lenet, alexnet, vgg, resnet, efficientnet)
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.NAMES}

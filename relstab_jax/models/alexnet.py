@@ -90,11 +90,12 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
     imagenet = name == "alexnet"
-    padded = not imagenet and "features.0.weight" not in state_dict
-    channels = 1 if padded else weights.dimension(state_dict, "features.0.weight", 1)
+    # The padding of single-channel images counts as layer 0.
+    padded = not any(tensor.startswith("features.0.") for tensor in state_dict)
+    channels = 1 if padded else weights.dimension(state_dict, "features.0.weight", 1, otherwise=3)
     model = build(
         name,
-        num_classes=weights.dimension(state_dict, "classifier.6.weight", 0),
+        num_classes=weights.dimension(state_dict, "classifier.6.weight", 0, otherwise=10),
         image_size=224 if imagenet else 28 if padded else 32,
         channels=channels,
     )

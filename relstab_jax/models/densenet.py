@@ -77,9 +77,9 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """
     model = build(
         name,
-        num_classes=weights.dimension(state_dict, f"fcn.{_DEPTHS[name] - 1}.w", 1),
+        num_classes=weights.dimension(state_dict, f"fcn.{_DEPTHS[name] - 1}.w", 1, otherwise=10),
         # The variables depend on the shape of the images only through the number of values.
         image_size=1,
-        channels=weights.dimension(state_dict, "fcn.0.w", 0),
+        channels=weights.dimension(state_dict, "fcn.0.w", 0, otherwise=3 * 32**2),
     )
     return weights.to_variables(model, state_dict)

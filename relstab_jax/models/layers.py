@@ -1,6 +1,7 @@
 """Layers as PyTorch defines and initialises them, with convolutions that every device runs fast."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -11,17 +12,17 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jaxtyping import Array, Float
 
+from relstab_jax.errors import InputError
+
 # Elements of the patches that a convolution on a CPU has in memory at a time: 8 MB in float32,
 # which stay in the cache between the cutting of the patches and the product.
 _PATCH_ELEMENTS = 2**21
 
 
-def torch_uniform(fan_in: int) -> nn.initializers.Initializer:
+def torch_uniform(fan_in: int) -> Callable[..., Array]:
     """Returns U(-1/√fan_in, 1/√fan_in): PyTorch's default for both weights and biases."""
     bound = 1 / math.sqrt(fan_in)
-    return lambda key, shape, dtype=float, out_sharding=None: jax.random.uniform(
-        key, shape, dtype, minval=-bound, maxval=bound
-    )
+    return lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def _pixels_seen(pixels: int, filter_size: int, stride: int) -> np.ndarray:
@@ -163,24 +164,28 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         mean, var = running_mean.value, running_var.value
         if self.train:
+            n = x.size // x.shape[-1] * (lax.axis_size(self.axis_name) if self.axis_name else 1)
+            if n == 1:
+                raise InputError("batch-norm cannot train on one value a channel: use more images")
             mean = self._mean(x)
             var = self._mean((x - mean) ** 2)
-            n = lax.psum(x.size // x.shape[-1], () if self.axis_name is None else self.axis_name)
             running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-            running_var.value = 0.9 * running_var.value + 0.1 * var * n / (n - 1)
+            running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
         return (x - mean) * (scale * lax.rsqrt(var + 1e-5)) + bias
 
     def _mean(self, x: Float[Array, "P H W C"]) -> Float[Array, " C"]:
         mean = x.mean(axis=(0, 1, 2))
-        return mean if self.axis_name is None else lax.pmean(mean, self.axis_name)
+        return lax.pmean(mean, self.axis_name) if self.axis_name else mean
 
 
 def keep(module: nn.Module, name: str, x: Array) -> None:
     """Shows `x` to `Model.features`, after what `module` has shown before."""
-    module.sow("intermediates", name, x, reduce_fn=lambda _, x: x, init_fn=lambda: None)
+    module.sow("intermediates", name, x, reduce_fn=lambda _, x: x, init_fn=lambda: x)
 
 
-def activate(module: nn.Module, layer: str, x: Array, function=nn.relu) -> Array:
+def activate(
+    module: nn.Module, layer: str, x: Array, function: Callable[[Array], Array] = nn.relu
+) -> Array:
     """Returns the representation of `layer` of `module`, and shows it to `Model.features`."""
     keep(module, f"{layer}:pre", x)
     x = function(x)

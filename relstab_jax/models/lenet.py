@@ -56,11 +56,11 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    last_map = isqrt(weights.dimension(state_dict, "fc1.weight", 1) // 16)
+    last_map = isqrt(weights.dimension(state_dict, "fc1.weight", 1, otherwise=400) // 16)
     model = build(
         name,
-        num_classes=weights.dimension(state_dict, "fc3.weight", 0),
+        num_classes=weights.dimension(state_dict, "fc3.weight", 0, otherwise=10),
         image_size=4 * max(last_map, 1) + 12,
-        channels=weights.dimension(state_dict, "conv1.weight", 1),
+        channels=weights.dimension(state_dict, "conv1.weight", 1, otherwise=3),
     )
     return weights.to_variables(model, state_dict)

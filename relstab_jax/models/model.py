@@ -1,11 +1,13 @@
 """The interface that every network offers."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Key
 
@@ -35,6 +37,11 @@ class Model(NamedTuple):
     train: Callable[..., tuple[Float[Array, "P classes"], Variables]] | None = None
 
 
+def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Returns {path: leaf} of nested mappings, in their order."""
+    return cast(dict[tuple[str, ...], Any], flatten_dict(tree))
+
+
 def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
     """Makes a Model of a Flax module for images [P, image_size, image_size, channels].
 
@@ -45,20 +52,19 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
     The Model's `features` takes two options: `pre_activations=True` adds "<layer>:pre", where the
     output layer shows up too, and `pooled=True` adds "<layer>:pool", all in the network's order.
     """
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.result_type(float))
 
     def init(key):
-        return net.lazy_init(
-            key, jax.ShapeDtypeStruct((1, image_size, image_size, channels), float)
-        )
+        return net.lazy_init(key, images)
 
     def apply(variables, images):
-        return net.apply(variables, images)
+        return cast(Array, net.apply(variables, images))
 
     def features(variables, images, *, pre_activations=False, pooled=False):
         kinds = ("f", *["pre"] * pre_activations, *["pool"] * pooled)
         _, shown = net.apply(variables, images, mutable=["intermediates"])
         kept = OrderedDict()
-        for path, x in flatten_dict(shown["intermediates"], keep_empty_nodes=False).items():
+        for path, x in flat(shown["intermediates"]).items():
             layer, kind = ".".join(path).split(":")
             if kind in kinds:
                 kept[layer if kind == "f" else f"{layer}:{kind}"] = x
@@ -76,3 +82,14 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
         return outputs, {**variables, **updates}
 
     return Model(init, apply, features, train)
+
+
+def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_out"]]:
+    """Returns {layer: filters} of the two-dimensional convolutions, first layer first."""
+    params = flat(variables["params"])
+    found = {".".join(path[:-1]): x for path, x in params.items() if x.ndim == 4}
+    numbers_as_such = {
+        layer: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)]
+        for layer in found
+    }
+    return OrderedDict(sorted(found.items(), key=lambda item: numbers_as_such[item[0]]))

@@ -123,8 +123,8 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     output = "fc" if name.islower() else "linear"
     model = build(
         name,
-        num_classes=weights.dimension(state_dict, f"{output}.weight", 0),
+        num_classes=weights.dimension(state_dict, f"{output}.weight", 0, otherwise=10),
         image_size=32,
-        channels=weights.dimension(state_dict, "conv1.weight", 1),
+        channels=weights.dimension(state_dict, "conv1.weight", 1, otherwise=3),
     )
     return weights.to_variables(model, state_dict)

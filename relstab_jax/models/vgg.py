@@ -27,7 +27,7 @@ NAMES = tuple(
     for norm in norms
 )
 
-# Where timm's checkpoints (such as timm/vgg11.tv_in1k) keep torchvision's dense layers.
+# torchvision's names of the dense layers of timm's checkpoints, such as timm/vgg11.tv_in1k.
 _TIMM = {
     "pre_logits.fc1": "classifier.0",
     "pre_logits.fc2": "classifier.3",
@@ -130,28 +130,26 @@ def from_torch(
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    imagenet = name.islower()
-    state = dict(state_dict)
-    if imagenet and "head.fc.weight" in state:
-        state = {_torchvision_name(timm): x for timm, x in state.items()}
-        # timm writes the dense layers as convolutions of 7×7 and of 1×1 maps.
-        for layer in ("classifier.0.weight", "classifier.3.weight"):
-            if layer in state:
-                state[layer] = state[layer].reshape(len(state[layer]), -1)
+    state = _in_torchvision_names(state_dict) if "head.fc.weight" in state_dict else state_dict
+    output = "classifier.6.weight" if name.islower() else "classifier.weight"
     if num_classes is None:
-        output = "classifier.6.weight" if imagenet else "classifier.weight"
-        num_classes = weights.dimension(state, output, 0)
-    padded = not imagenet and "features.0.weight" not in state
-    model = build(
-        name,
-        num_classes=num_classes,
-        image_size=32,
-        channels=1 if padded else weights.dimension(state, "features.0.weight", 1),
-    )
+        if not any(tensor.startswith("classifier.") for tensor in state):
+            raise InputError(f"missing {output}: pass num_classes=0 to do without a classifier")
+        num_classes = weights.dimension(state, output, 0, otherwise=10)
+    # The padding of single-channel images counts as layer 0.
+    padded = not any(tensor.startswith("features.0.") for tensor in state)
+    channels = 1 if padded else weights.dimension(state, "features.0.weight", 1, otherwise=3)
+    model = build(name, num_classes=num_classes, image_size=32, channels=channels)
     return weights.to_variables(model, state)
 
 
-def _torchvision_name(timm: str) -> str:
-    """Returns torchvision's name of a tensor of a timm VGG."""
-    layer, _, tensor = timm.rpartition(".")
-    return f"{_TIMM.get(layer, layer)}.{tensor}"
+def _in_torchvision_names(state: weights.State) -> weights.State:
+    """Renames the dense layers of timm's VGGs, which are convolutions of 7×7 and 1×1 maps."""
+    renamed = {}
+    for name, tensor in state.items():
+        layer, _, kind = name.rpartition(".")
+        if layer in _TIMM:
+            name = f"{_TIMM[layer]}.{kind}"
+            tensor = tensor.reshape(len(tensor), -1) if kind == "weight" else tensor
+        renamed[name] = tensor
+    return renamed

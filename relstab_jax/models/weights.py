@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from relstab_jax.errors import InputError
-from relstab_jax.models.model import Model, Variables
+from relstab_jax.models.model import Model, Variables, flat
 
 State = Mapping[str, np.ndarray]
 
@@ -100,17 +100,13 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def dimension(state: State, name: str, axis: int) -> int:
-    """Returns the size along one axis of the tensor `name`, which the network must have.
+def dimension(state: State, name: str, axis: int, *, otherwise: int) -> int:
+    """Returns the size along one axis of a tensor, by which a state dict tells its network's form.
 
-    Raises:
-        InputError: if it is missing, or has fewer axes.
+    `otherwise` stands for a tensor that is missing or lacks the axis: `to_variables` says so.
     """
-    if name not in state:
-        raise InputError(f"not the state dict of this network: missing {name}")
-    if np.ndim(state[name]) <= axis:
-        raise InputError(f"{name} has the shape {list(np.shape(state[name]))}: too few axes")
-    return np.shape(state[name])[axis]
+    shape = np.shape(state.get(name, ()))
+    return shape[axis] if axis < len(shape) else otherwise
 
 
 def to_variables(model: Model, state: State) -> Variables:
@@ -123,7 +119,7 @@ def to_variables(model: Model, state: State) -> Variables:
     Raises:
         InputError: that names every missing, surplus and mis-shaped tensor.
     """
-    expected = flatten_dict(jax.eval_shape(model.init, jax.random.key(0)))
+    expected = flat(jax.eval_shape(model.init, jax.random.key(0)))
     tensors = {name: x for name, x in state.items() if not name.endswith("num_batches_tracked")}
     variables, wrong = {}, []
     for path, variable in expected.items():
