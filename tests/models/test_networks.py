@@ -1,5 +1,6 @@
 """What every deep network must do, against the numbers of the authors' PyTorch programs."""
 
+import functools
 import json
 import pathlib
 from collections import OrderedDict
@@ -11,6 +12,7 @@ import pytest
 
 from relstab_jax import models
 from relstab_jax.errors import InputError
+from relstab_jax.models import efficientnet, layers
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "networks.json").read_text())
 CIFAR = [variant for variant in GOLDEN if variant.startswith("cifar10/")]
@@ -21,7 +23,7 @@ def filled(state):
     tensors = {}
     for j, (name, shape) in enumerate(state):
         kind = name.rpartition(".")[2]
-        z = np.random.RandomState(j).standard_normal(shape)  # noqa: NPY002
+        z = np.random.RandomState(j).standard_normal(shape)
         if kind == "num_batches_tracked":
             tensors[name] = np.asarray(0)
         elif kind == "running_var":
@@ -49,7 +51,7 @@ def created(variant):
 
 def images_of(golden):
     shape = (2, golden["channels"], golden["image_size"], golden["image_size"])
-    x = np.random.RandomState(1234).standard_normal(shape)  # noqa: NPY002
+    x = np.random.RandomState(1234).standard_normal(shape)
     return jnp.asarray(x.transpose(0, 2, 3, 1))
 
 
@@ -153,9 +155,8 @@ def test_features_of_vgg_are_after_each_relu_in_order():
     assert list(models.kernels(variables)) == list(features)
 
     everything = model.features(variables, x, pre_activations=True, pooled=True)
-    assert list(everything)[:4] == ["features.0:pre", "features.0", "features.2:pool"] + [
-        "features.3:pre"
-    ]
+    kinds = ["features.0:pre", "features.0", "features.2:pool", "features.3:pre", "features.3"]
+    assert list(everything)[:5] == kinds
     np.testing.assert_array_equal(
         np.maximum(everything["features.3:pre"], 0), everything["features.3"]
     )
@@ -194,22 +195,26 @@ def test_features_of_a_residual_block_are_after_the_sum():
     ]
 
 
-@pytest.mark.parametrize("name", ["VGG11bn", "ResNet18"])
+@pytest.mark.parametrize("name", ["LeNet", "VGG11bn", "ResNet18"])
 def test_all_seeds_of_a_family_run_under_vmap(name):
-    model = created(f"cifar10/{name}")
+    model = models.create(name, num_classes=10, image_size=32, channels=3)
     keys = jax.random.split(jax.random.key(0), 3)
     x = images(2)
-    seeds = jax.jit(jax.vmap(model.init))(keys)
-    together = jax.jit(jax.vmap(model.apply, in_axes=(0, None)))(seeds, x)
-    features = jax.vmap(model.features, in_axes=(0, None))(seeds, x)
+    seeds = jax.vmap(model.init)(keys)
+    forward = jax.jit(
+        lambda variables, x: (model.apply(variables, x), model.features(variables, x))
+    )
+    outputs, features = jax.jit(jax.vmap(forward, in_axes=(0, None)))(seeds, x)
+    assert outputs.shape == (3, 2, 10)
     for n, key in enumerate(keys):
-        alone = model.init(key)
-        jax.tree.map(lambda a, b, n=n: np.testing.assert_allclose(a[n], b, rtol=1e-6), seeds, alone)
-        np.testing.assert_allclose(together[n], model.apply(alone, x), rtol=1e-4, atol=1e-5)
-        last = list(features)[-1]
-        np.testing.assert_allclose(
-            features[last][n], model.features(alone, x)[last], rtol=1e-4, atol=1e-5
+        alone = jax.tree.map(lambda x, n=n: x[n], seeds)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone, model.init(key)
         )
+        expected, expected_features = forward(alone, x)
+        np.testing.assert_allclose(outputs[n], expected, rtol=1e-4, atol=1e-5)
+        for layer, f in expected_features.items():
+            np.testing.assert_allclose(features[layer][n], f, rtol=1e-4, atol=1e-4)
 
 
 def test_training_mode_of_batch_norm_uses_and_remembers_the_batch():
@@ -237,11 +242,16 @@ def test_training_mode_of_batch_norm_uses_and_remembers_the_batch():
 
 
 def test_one_value_a_channel_cannot_train_batch_norm():
-    model = models.create("VGG11bn", num_classes=10, image_size=32, channels=3)
-    model.train(model.init(jax.random.key(0)), images(1), jax.random.key(0))  # 2×2 at the end
-    narrow = models.create("ResNet18", num_classes=10, image_size=8, channels=3)
-    with pytest.raises(InputError, match="one value a channel"):
-        narrow.train(narrow.init(jax.random.key(0)), images(1, size=8), jax.random.key(0))
+    for size, images_needed in ((16, 1), (8, 2)):  # the last maps are 2×2, and 1×1
+        model = models.create("ResNet18", num_classes=10, image_size=size, channels=3)
+        variables = jax.eval_shape(model.init, jax.random.key(0))
+        for P in (1, 2):
+            arguments = (variables, images(P, size=size), jax.random.key(0))
+            if images_needed <= P:
+                jax.eval_shape(model.train, *arguments)
+                continue
+            with pytest.raises(InputError, match="one value a channel"):
+                jax.eval_shape(model.train, *arguments)
 
 
 def test_statistics_are_synchronised_under_pmap():
@@ -279,13 +289,15 @@ def test_dropout_draws_from_the_key_in_training_only():
 
 
 def test_drop_connect_skips_whole_blocks_of_single_examples():
-    kwargs = {"num_classes": 10, "image_size": 8, "channels": 3, "dropout": 0.0}
-    x = jnp.tile(images(1, size=8), (64, 1, 1, 1))  # alike, so that only the draws differ
-    for rate, distinct in ((0.0, False), (0.8, True)):
-        model = models.create("EfficientNetB0", drop_connect=rate, **kwargs)
-        variables = model.init(jax.random.key(0))
-        outputs, _ = jax.jit(model.train)(variables, x, jax.random.key(1))
-        assert (np.ptp(outputs, axis=0).max() > 1e-3) == distinct
+    x = jnp.tile(images(1, size=4, channels=16), (64, 1, 1, 1))  # alike: only the draws differ
+    norm = functools.partial(layers.BatchNorm, train=False)
+    block = efficientnet.Block(6, 16, 3, 1, drop_connect=0.25, train=True, norm=norm)
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    y, variables = block.init_with_output(rngs, x)
+    changed = np.asarray(abs(y - x).max((1, 2, 3)) > 1e-6)
+    assert 0.55 < changed.mean() < 0.95
+    kept = block.clone(train=False).apply(variables, x) - x
+    np.testing.assert_allclose((y - x)[changed], (kept / 0.75)[changed], rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_without_its_classifier():
