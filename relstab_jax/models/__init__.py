@@ -9,12 +9,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from relstab_jax.errors import InputError
-from relstab_jax.models import simple_cnn
-from relstab_jax.models.model import Features, Model, Variables
+from relstab_jax.models import alexnet, densenet, efficientnet, lenet, resnet, simple_cnn, vgg
+from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels
 
-__all__ = ["Features", "Model", "Variables", "create", "from_torch", "names"]
+__all__ = [
+    "Features",
+    "Model",
+    "Variables",
+    "create",
+    "from_flax",
+    "from_torch",
+    "kernels",
+    "names",
+]
 
-_FAMILIES = (simple_cnn,)
+_FAMILIES = (simple_cnn, densenet, lenet, alexnet, vgg, resnet, efficientnet)
 _FAMILY_OF = {name: family for family in _FAMILIES for name in family.NAMES}
 
 
@@ -47,14 +56,18 @@ def create(name: str, *, num_classes: int, image_size: int, channels: int, **opt
     )
 
 
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
+def from_torch(name: str, state_dict: Mapping[str, np.ndarray], **options) -> Variables:
     """Turns the state dict of the PyTorch twin of the network `name` into its variables.
 
     Args:
         name: one of `names()`.
-        state_dict: NumPy arrays by PyTorch's parameter names.
+        state_dict: NumPy arrays by PyTorch's parameter names, as `weights.read` returns them; the
+            prefix "module." that DataParallel puts before each name is dropped.
+        **options: what the family takes beside these, such as num_classes=0 for the weights of a
+            VGG without its classifier.
 
     Raises:
         InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
     """
-    return _family(name).from_torch(name, state_dict)
+    state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    return _family(name).from_torch(name, state, **options)
