@@ -287,17 +287,23 @@ def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
     fitted = dataset.isel(layer=dataset.fitted.values)
     A = np.log(fitted.receptive_field)
     A = A - A.mean()
-    return (A * np.log(fitted[name].mean("seed"))).sum("layer") / (A**2).sum("layer")
+    log = np.log(fitted[name].mean("seed", skipna=False))
+    return (A * log).sum("layer", skipna=False) / (A**2).sum("layer")
 
 
 def summary(dataset: xr.Dataset) -> str:
-    """Returns the tables that end a run: sensitivities, exponents, mean filters and errors."""
-    mean = dataset.mean("seed")
+    """Returns the tables that end a run: sensitivities, exponents, mean filters and errors.
+
+    Means are over the seeds that did not diverge, if there are any.
+    """
+    diverged = dataset.diverged.values
+    sound = dataset if diverged.all() else dataset.isel(seed=~diverged)
+    mean = sound.mean("seed", skipna=False)
     trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
     ratios = [
-        (dataset[name].sel(state="trained", channels="mean") / dataset[f"exact_{name}"])
-        .where(dataset[f"exact_{name}"] > 0)
-        .mean("seed")
+        (sound[name].sel(state="trained", channels="mean") / sound[f"exact_{name}"])
+        .where(sound[f"exact_{name}"] > 0)
+        .mean("seed", skipna=False)
         for name in "DG"
     ]
     columns = {
@@ -321,14 +327,14 @@ def summary(dataset: xr.Dataset) -> str:
 
     last = int(dataset.fitted.sum())
     rows += ["", f"exponents in A_k over the first {last} layers:"]
-    slopes = {name: exponents(dataset, name) for name in "DG"}
+    slopes = {name: exponents(sound, name) for name in "DG"}
     for state, channels in (("trained", "all"), ("trained", "mean"), ("init", "all")):
         D, G = (float(slopes[n].sel(state=state, channels=channels)) for n in "DG")
         rows.append(f"  {state + ', channels ' + channels:24s} D {D:+.2f}   G {G:+.2f}")
     laws = f"D {int(dataset.exponent_D):+d}      G {int(dataset.exponent_G):+d}"
     rows.append(f"  {'asymptotic law':24s} {laws}")
 
-    deviation = dataset.mean_filter.std("seed")
+    deviation = sound.mean_filter.std("seed", skipna=False)
     rows += ["", "mean filters, with their deviation over seeds:"]
     for layer in dataset.layer.values:
         states = []
@@ -341,6 +347,6 @@ def summary(dataset: xr.Dataset) -> str:
     rows.append("")
     for name in ("seed", "train_error", "test_error", "interpolation_epoch", "epochs"):
         rows.append(f"{name:20s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
-    if dataset.diverged.any():
-        rows.append(f"diverged: seeds {dataset.seed.values[dataset.diverged.values].tolist()}")
+    if diverged.any():
+        rows.append(f"diverged: seeds {dataset.seed.values[diverged].tolist()}")
     return "\n".join(rows)

@@ -23,18 +23,17 @@ class Model(NamedTuple):
         apply: (variables, images [P, ..., C]) -> outputs [P, num_classes], in evaluation mode.
         features: (variables, images [P, ..., C]) -> {layer: f_k [P, ...]}, the representation
             after the activation of each convolution and dense layer (Eq. 2), first layer first.
-            That order survives `jit`, which sorts the keys of a dict, where the features are an
-            OrderedDict, as `from_flax` makes them.
+            They are an OrderedDict: `jit` would sort the keys of a dict.
         train: (variables, images, key, axis_name=None) -> (outputs, variables), in training mode:
             dropout draws from `key`, batch-norm normalises by the statistics of the batch, taken
             together over the mapped axis `axis_name` where there is one, and updates the running
-            ones among the variables returned. None if training mode is evaluation mode.
+            ones among the variables returned.
     """
 
     init: Callable[[Key[Array, ""]], Variables]
     apply: Callable[[Variables, Float[Array, "P ..."]], Float[Array, "P classes"]]
     features: Callable[..., Features]
-    train: Callable[..., tuple[Float[Array, "P classes"], Variables]] | None = None
+    train: Callable[..., tuple[Float[Array, "P classes"], Variables]]
 
 
 def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:

@@ -1,6 +1,7 @@
 """The one-dimensional CNN of Section 4, in the NTK parametrisation."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -77,7 +78,7 @@ class SimpleCNN(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "P L C"]) -> tuple[Float[Array, "P classes"], Features]:
         """Returns the outputs and {"conv1": f_1 [P, L_1, H], ...}."""
-        features = {}
+        features = OrderedDict()
         for k, stride in enumerate(self.strides, start=1):
             x = CircularConv(self.width, self.filter_size, stride, name=f"conv{k}")(x)
             features[f"conv{k}"] = x
@@ -146,6 +147,10 @@ def build(
         init=lambda key: net.init(key, jnp.zeros((1, image_size, channels))),
         apply=lambda variables, images: forward(variables, images)[0],
         features=lambda variables, images: forward(variables, images)[1],
+        train=lambda variables, images, key, axis_name=None: (
+            forward(variables, images)[0],
+            variables,
+        ),
     )
 
 

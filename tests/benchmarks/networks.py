@@ -1,15 +1,13 @@
 """Prints the time of a training step, forward and backward, against PyTorch's on the same CPU.
 
-    python tests/benchmarks/networks.py [--batch 128] [--repeats 5] [VGG11 ResNet18 ...]
+    python -m tests.benchmarks.networks [--batch 128] [--repeats 5] [VGG11 ResNet18 ...]
 
 The two take turns, so that what else the machine does falls on both. Networks are the CIFAR forms
 at 32×32 with 3 channels, in float32.
 """
 
 import argparse
-import pathlib
 import statistics
-import sys
 import time
 
 import jax
@@ -18,10 +16,8 @@ import numpy as np
 import optax
 import torch
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import torch_networks
-
 from relstab_jax import models
+from tests import torch_networks
 
 NETWORKS = {
     "VGG11": lambda: torch_networks.VGG(batch_norm=False),

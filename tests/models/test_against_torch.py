@@ -13,7 +13,7 @@ from relstab_jax import models
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import torch_networks  # noqa: E402
+from tests import torch_networks  # noqa: E402
 
 TWINS = {
     "VGG11bn": lambda: torch_networks.VGG(batch_norm=True),
