@@ -83,7 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _read_pth(path: Path) -> dict[str, np.ndarray]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise InputError(
             f"{path.name} needs PyTorch, pip install 'relstab_jax[torch]', "
