@@ -169,7 +169,8 @@ SLOPES = {  # (D, G) against A_k, over the first K layers: bounds around Eqs. 5,
 }
 
 # Layers within 20 % of the exact values. The first filter of Task 1 is not quite homogeneous, here
-# as in Table 1 of the paper, which raises D_1 by 10 to 30 %.
+# as in Table 1 of the paper, and D_1 came out 19 and 31 % too high in two runs that differed in
+# rounding alone.
 CLOSE = {"task1": (2, 7), "task2": (1, 3)}
 
 
@@ -196,7 +197,7 @@ def test_trained_networks_pool_as_the_paper_says(task, tmp_path):
         ratio = (measured / dataset[f"exact_{name}"]).mean("seed").values
         first, last = CLOSE[task]
         assert (abs(ratio[first - 1 : last] - 1) < 0.2).all(), ratio
-        assert (abs(ratio[: first - 1] - 1) < 0.5).all(), ratio
+        assert (abs(ratio[: first - 1] - 1) < 0.4).all(), ratio
     filters = dataset.mean_filter.sel(state="trained").mean("seed").values[:K]
     assert (filters > 0).all()
     assert (filters.max(axis=1) / filters.min(axis=1) < 1.6).all()
