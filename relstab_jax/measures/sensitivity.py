@@ -5,16 +5,35 @@ For a representation f of P examples x_i, their deformed copies τx_i and noisy 
     D = mean_i ‖f(τx_i) - f(x_i)‖² / N,   G = mean_i ‖f(x_i + η_i) - f(x_i)‖² / N,   R = D / G,
 
 with N the mean of ‖f(x_i) - f(x_j)‖² over all P² pairs. N = 2 · mean_i ‖f(x_i) - mean f‖² exactly:
-that takes O(P) work, streams over batches and is well-conditioned.
+that takes O(P) work and streams over batches. Distances are taken to a reference c near the mean,
+the mean of a few of the examples, and corrected at the end,
+
+    mean_i ‖f(x_i) - mean f‖² = mean_i ‖f(x_i) - c‖² - ‖mean f - c‖²,
+
+so that a mean far from zero costs no digits.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, PyTree
+from tqdm import tqdm
+
+from relstab_jax.errors import InputError
+from relstab_jax.measures import diffeomorphism, noise
+
+_REFERENCE_EXAMPLES = 32  # whose mean is the reference c
+
+# Bytes of representations on a CPU at a time, for which batches are chosen: larger ones are no
+# faster. Elsewhere it is a part of the device's memory.
+_CPU_BYTES = 2**29
+_DEVICE_PART = 0.2
 
 
 class Sensitivity(NamedTuple):
@@ -25,65 +44,82 @@ class Sensitivity(NamedTuple):
     R: Float[Array, "*stack"]
 
 
-class Sums(NamedTuple):
-    """What Eq. 1 needs to know about one representation of some examples.
+class Measurement(NamedTuple):
+    """D, G and R of Eq. 1 and their standard errors over images and their copies."""
+
+    D: Float[Array, "*stack"]
+    G: Float[Array, "*stack"]
+    R: Float[Array, "*stack"]
+    D_error: Float[Array, "*stack"]
+    G_error: Float[Array, "*stack"]
+    R_error: Float[Array, "*stack"]
+
+
+class Distances(NamedTuple):
+    """What Eq. 1 needs to know about one representation of P examples.
 
     Attributes:
-        examples: their number.
-        mean: mean representation [*d].
-        spread: sum over examples of ‖f - mean‖².
-        deformed: sum over examples of the mean over copies of ‖f(τx) - f(x)‖².
-        noisy: sum over examples of the mean over copies of ‖f(x + η) - f(x)‖².
+        reference: c [*d].
+        offset: sum over examples of f - c [*d].
+        spread: ‖f - c‖² of each example.
+        deformed: mean over its copies of ‖f(τx) - f(x)‖².
+        noisy: mean over its copies of ‖f(x + η) - f(x)‖².
     """
 
-    examples: Float[Array, ""]
-    mean: Float[Array, "*d"]
-    spread: Float[Array, ""]
-    deformed: Float[Array, ""]
-    noisy: Float[Array, ""]
+    reference: Float[Array, "*d"]
+    offset: Float[Array, "*d"]
+    spread: Float[Array, " P"]
+    deformed: Float[Array, " P"]
+    noisy: Float[Array, " P"]
 
 
-def sums(
-    f: Float[Array, "P *d"],
-    f_deformed: Float[Array, "P t *d"],
-    f_noisy: Float[Array, "P t *d"],
-    weights: Float[Array, " P"],
-) -> Sums:
-    """Sums over one batch, t copies of each example; examples of weight 0 do not count."""
-
-    def squared_norms(x: Array, batch_axes: int) -> Array:
-        return jnp.sum(x**2, axis=tuple(range(batch_axes, x.ndim)))
-
-    examples = weights.sum()
-    mean = jnp.tensordot(weights, f, axes=1) / examples
-    return Sums(
-        examples,
-        mean,
-        weights @ squared_norms(f - mean, 1),
-        weights @ squared_norms(f_deformed - f[:, None], 2).mean(axis=1),
-        weights @ squared_norms(f_noisy - f[:, None], 2).mean(axis=1),
-    )
+def squared_norms(f: Float[Array, "P *d"]) -> Float[Array, " P"]:
+    """Returns ‖f‖² of each example."""
+    return jnp.sum(f**2, axis=tuple(range(1, f.ndim)))
 
 
-def merge(a: Sums, b: Sums) -> Sums:
-    """Joins the sums over two sets of examples (Chan, Golub and LeVeque 1979)."""
-    examples, apart = a.examples + b.examples, b.mean - a.mean
-    return Sums(
-        examples,
-        a.mean + apart * (b.examples / examples),
-        a.spread + b.spread + jnp.sum(apart**2) * (a.examples * b.examples / examples),
-        a.deformed + b.deformed,
-        a.noisy + b.noisy,
-    )
+def mean_squares(distances: Distances) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns N / 2 and the mean of ‖f‖², over examples, as far as its rounding matters."""
+    mean_offset = distances.offset / len(distances.spread)
+    mean = distances.reference + mean_offset
+    return distances.spread.mean() - jnp.sum(mean_offset**2), jnp.sum(mean**2)
 
 
-def finish(total: Sums) -> Sensitivity:
-    """Divides by N; NaN where the representations differ by no more than rounding."""
-    rounding = 32 * jnp.finfo(total.spread.dtype).eps
-    constant = total.spread <= total.examples * rounding**2 * jnp.sum(total.mean**2)
-    N_examples = jnp.where(constant, jnp.nan, 2 * total.spread)
-    D, G = total.deformed / N_examples, total.noisy / N_examples
+def normalisation(distances: Distances) -> Float[Array, ""]:
+    """Returns N, or NaN where the representations differ by no more than rounding."""
+    half_N, magnitude = mean_squares(distances)
+    rounding = 32 * jnp.finfo(half_N.dtype).eps
+    return jnp.where(half_N <= rounding**2 * magnitude, jnp.nan, 2 * half_N)
+
+
+def finish(distances: Distances) -> Sensitivity:
+    """Returns D, G and R, each a scalar."""
+    N = normalisation(distances)
+    D, G = distances.deformed.mean() / N, distances.noisy.mean() / N
     return Sensitivity(D, G, D / jnp.where(G > 0, G, jnp.nan))
+
+
+def standard_errors(distances: Distances) -> Sensitivity:
+    """Returns the standard errors of D, G and R over examples, copies included.
+
+    All three are ratios of means over examples, a / b, whose variance is to first order that of
+    the mean of (a_i - (a / b) b_i) / b. In N an example counts by twice its distance from c.
+    """
+    P = len(distances.spread)
+    N = normalisation(distances)
+    deformed, noisy = distances.deformed, distances.noisy
+
+    def error(a: Float[Array, " P"], b: Float[Array, " P"], mean_b: Float[Array, ""]) -> Array:
+        return jnp.std(a - a.mean() / mean_b * b, ddof=1) / mean_b / P**0.5
+
+    G = jnp.where(noisy.mean() > 0, noisy.mean(), jnp.nan) + 0 * N
+    twice = 2 * distances.spread
+    return Sensitivity(error(deformed, twice, N), error(noisy, twice, N), error(deformed, noisy, G))
+
+
+@jax.jit
+def _summarise(distances: Distances) -> Measurement:
+    return Measurement(*finish(distances), *standard_errors(distances))
 
 
 def sensitivities(
@@ -96,7 +132,48 @@ def sensitivities(
         f_deformed: representation of their deformed copies.
         f_noisy: representation of their noisy copies.
     """
-    return finish(sums(f, f_deformed[:, None], f_noisy[:, None], jnp.ones(len(f), f.dtype)))
+    mean = f.mean(axis=0)
+    about_mean = squared_norms(f - mean)
+    moved = squared_norms(f_deformed - f), squared_norms(f_noisy - f)
+    return finish(Distances(mean, jnp.zeros_like(mean), about_mean, *moved))
+
+
+def _reference_examples(examples: int) -> Int[np.ndarray, " n"]:
+    """Returns the indices of those examples, far apart, whose mean is the reference."""
+    return np.linspace(0, examples - 1, _REFERENCE_EXAMPLES).round().astype(int)
+
+
+def of_batch(
+    features: Callable[[Float[Array, "b *x"]], PyTree[Float[Array, "b ..."]]],
+    reference: PyTree,
+    images: Float[Array, "b *x"],
+    deformed: Float[Array, "b t *x"],
+    noisy: Float[Array, "b t *x"],
+    weights: Float[Array, " b"],
+) -> PyTree:
+    """Returns the pytree of `features` with `Distances` of one batch in its leaves.
+
+    One copy of every example at a time, so that memory does not grow with their number t.
+    Examples of weight 0 do not count in `Distances.offset`.
+    """
+    f = features(images)
+
+    def of_copy(copies: tuple[Float[Array, "b *x"], Float[Array, "b *x"]]) -> PyTree:
+        f_copies = features(jnp.concatenate(copies))
+        return jax.tree.map(
+            lambda f, f_copies: squared_norms(f_copies - jnp.concatenate([f, f])).reshape(2, -1),
+            f,
+            f_copies,
+        )
+
+    moved = lax.map(of_copy, (deformed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
+
+    def distances(c: Array, f: Array, moved: Float[Array, "t 2 b"]) -> Distances:
+        return Distances(
+            c, jnp.tensordot(weights, f - c, axes=1), squared_norms(f - c), *moved.mean(axis=0)
+        )
+
+    return jax.tree.map(distances, reference, f, moved)
 
 
 def streamed(
@@ -107,9 +184,10 @@ def streamed(
     *,
     batch_size: int,
 ) -> PyTree:
-    """Returns the sensitivities of many representations, in memory that does not grow with P.
+    """Returns the sensitivities of many representations of copies that are at hand.
 
-    It is one traced loop over batches: call it under `jit`, and `vmap` it over a stack of networks.
+    It is one traced loop over batches, in memory that does not grow with P: call it under `jit`,
+    and `vmap` it over a stack of networks.
 
     Args:
         features: images -> any pytree of representations f [b, ...].
@@ -117,38 +195,242 @@ def streamed(
         deformed: t deformed copies of each.
         noisy: t noisy copies of each.
         batch_size: number of examples whose representations exist at one time, beside those of
-            their 2t copies.
+            one deformed and one noisy copy of each.
 
     Returns:
         The pytree of `features`, with a `Sensitivity` in the place of each representation.
     """
-    P, t = deformed.shape[:2]
+    P = len(images)
     b = min(batch_size, P)
     batches = -(-P // b)
+    reference = jax.tree.map(lambda f: f.mean(axis=0), features(images[_reference_examples(P)]))
 
     def batched(x: Array) -> Array:
         padding = [(0, batches * b - P)] + [(0, 0)] * (x.ndim - 1)
         return jnp.pad(x, padding, mode="edge").reshape(batches, b, *x.shape[1:])
 
-    def copies(x: Float[Array, "b t *x"]) -> PyTree[Float[Array, "b t ..."]]:
-        f = features(x.reshape(b * t, *x.shape[2:]))
-        return jax.tree.map(lambda leaf: leaf.reshape(b, t, *leaf.shape[1:]), f)
+    def is_distances(node: Any) -> bool:
+        return isinstance(node, Distances)
 
-    def add_batch(total: PyTree, batch: tuple[Array, ...]) -> tuple[PyTree, None]:
-        x, x_deformed, x_noisy, weights = batch
-        new = jax.tree.map(
-            lambda f, f_deformed, f_noisy: sums(f, f_deformed, f_noisy, weights),
-            features(x),
-            copies(x_deformed),
-            copies(x_noisy),
-        )
-        return jax.tree.map(merge, total, new, is_leaf=lambda node: isinstance(node, Sums)), None
+    def add_batch(offset: PyTree, batch: tuple[Array, ...]) -> tuple[PyTree, PyTree]:
+        new = of_batch(features, reference, *batch)
+        offset = jax.tree.map(lambda o, d: o + d.offset, offset, new)
+        return offset, jax.tree.map(lambda d: d[2:], new, is_leaf=is_distances)
 
-    def empty(f: jax.ShapeDtypeStruct) -> Sums:
-        return Sums(*(jnp.zeros(shape, f.dtype) for shape in ((), f.shape[1:], (), (), ())))
+    weights = (jnp.arange(batches * b) < P).astype(images.dtype).reshape(batches, b)
+    zero = jax.tree.map(jnp.zeros_like, reference)
+    offset, per_example = lax.scan(
+        add_batch, zero, (batched(images), batched(deformed), batched(noisy), weights)
+    )
 
-    shapes = jax.eval_shape(features, jax.ShapeDtypeStruct((b, *images.shape[1:]), images.dtype))
-    weights = jnp.where(jnp.arange(batches * b) < P, 1, 0).astype(images.dtype).reshape(batches, b)
-    batches_of_all = (batched(images), batched(deformed), batched(noisy), weights)
-    total, _ = lax.scan(add_batch, jax.tree.map(empty, shapes), batches_of_all)
-    return jax.tree.map(finish, total, is_leaf=lambda node: isinstance(node, Sums))
+    def sensitivity(c: Array, offset: Array, per_example: tuple[Array, ...]) -> Sensitivity:
+        return finish(Distances(c, offset, *(x.reshape(-1)[:P] for x in per_example)))
+
+    return jax.tree.map(sensitivity, reference, offset, per_example)
+
+
+class Copies(NamedTuple):
+    """How the copies of an image are made.
+
+    Attributes:
+        temperature: T of the diffeomorphisms.
+        cut: c of the diffeomorphisms.
+        interpolation: of the deformed images.
+        number: of diffeomorphisms and of noises for each image.
+    """
+
+    temperature: float
+    cut: int
+    interpolation: str
+    number: int
+
+    def __call__(
+        self, key: Key[Array, ""], image: Float[Array, "size size C"]
+    ) -> tuple[Float[Array, "t size size C"], Float[Array, "t size size C"]]:
+        """Returns deformed and noisy copies; copy t is the same however many there are."""
+
+        def copy(t: Int[Array, ""]) -> tuple[Array, Array]:
+            key_deform, key_noise = jax.random.split(jax.random.fold_in(key, t))
+            field = diffeomorphism.displacement(key_deform, len(image), self.cut, self.temperature)
+            deformed = diffeomorphism.warp(image, *field, self.interpolation)
+            norm = jnp.linalg.norm((deformed - image).ravel())
+            return deformed, image + noise.isotropic(key_noise, image, norm)
+
+        return jax.vmap(copy)(jnp.arange(self.number))
+
+
+def measure(
+    features_fn: Callable[..., Mapping[Any, Array]],
+    images: Any,
+    key: Key[Array, ""],
+    *,
+    delta: float = 1.0,
+    cut: int = 3,
+    interpolation: str = "linear",
+    transforms: int = 1,
+    networks: PyTree | None = None,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> dict[Any, Measurement]:
+    """Measures D, G and R (Eq. 1) of every representation of a network, on all devices.
+
+    The noise of G has, image by image, the norm of the deformation: ‖η_i‖ = ‖τx_i - x_i‖.
+
+    Args:
+        features_fn: images [b, size, size, C] -> {layer: f [b, ...]}: any function that JAX can
+            trace, from any library, such as `partial(model.features, variables)`. With `networks`
+            it is (network, images) -> {layer: f [b, ...]}.
+        images: P of them [P, size, size, C], an array or anything with `shape` whose slices are
+            arrays, such as a memory-mapped file: a batch of them is read at a time.
+        key: root of the randomness. Every copy of every image has a key of its own: results
+            depend neither on the batch size nor on the number of devices.
+        delta: δ, the typical displacement in pixels, which sets the temperature.
+        cut: c, the cut-off of the diffeomorphisms.
+        interpolation: of the deformed images: "linear", "nearest" or "gaussian".
+        transforms: number of diffeomorphisms, and of noises, for each image.
+        networks: a stack of networks, any pytree of arrays with a leading axis [S]. All of them
+            see the same copies of the images, in one compiled call.
+        batch_size: images at a time on each device; by default as many as memory is good for.
+        progress: whether to show a progress bar.
+
+    Returns:
+        {layer: Measurement}, in the order of `features_fn`: scalars, or arrays [S] for a stack.
+
+    Raises:
+        InputError: for images that are not square, not finite or fewer than two, for a
+            representation without an axis for the images, and for what
+            `diffeomorphism.checked_temperature` refuses.
+    """
+    _check(images, transforms, batch_size, interpolation)
+    temperature = diffeomorphism.checked_temperature(delta, cut, images.shape[1])
+    copies = Copies(temperature, cut, interpolation, transforms)
+    dtype = jnp.result_type(float)
+    P = len(images)
+
+    def read(index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size C"]:
+        return np.stack([np.asarray(images[i], dtype) for i in index.clip(max=P - 1)])
+
+    mesh = Mesh(np.array(jax.local_devices()), ("image",))
+    networks, key = jax.device_put((networks, key), NamedSharding(mesh, PartitionSpec()))
+    total, step = _compile(features_fn, networks is not None, copies, mesh)
+    with jax.default_matmul_precision("highest"):
+        layers = _layers(features_fn, networks, read(np.arange(1)))
+        b = min(batch_size or _batch_size(list(layers.values())), -(-P // mesh.size))
+        few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
+        sums = [total(networks, read(index)) for index in _reference_examples(P).reshape(-1, few)]
+        reference = jax.tree.map(lambda *f: sum(f[1:], f[0]) / _REFERENCE_EXAMPLES, *sums)
+        offset = jax.tree.map(jnp.zeros_like, reference)
+        parts = []
+        with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
+            for start in range(0, P, b * mesh.size):
+                index = np.arange(start, start + b * mesh.size)
+                weights = (index < P).astype(dtype)
+                offset, part = step(networks, reference, offset, key, read(index), index, weights)
+                if parts:  # waits for the batch before this one, so that few are under way
+                    parts[-1] = jax.tree.map(np.asarray, parts[-1])
+                    bar.update(start - bar.n)
+                parts.append(part)
+            per_example = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            bar.update(P - bar.n)
+    summarise = _summarise if networks is None else jax.vmap(_summarise)
+    return {
+        layer: summarise(Distances(c, o, *map(jnp.asarray, rest)))
+        for layer, c, o, rest in zip(layers, reference, offset, per_example, strict=True)
+    }
+
+
+def _check(images: Any, transforms: int, batch_size: int | None, interpolation: str) -> None:
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[1] != shape[2]:
+        raise InputError(f"images of shape {shape} must be [P, size, size, channels], square")
+    if shape[0] < 2:
+        raise InputError(f"P={shape[0]} images do not do: N is their mean distance, of at least 2")
+    for name, value in (("transforms", transforms), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value} must be at least 1")
+    if interpolation not in diffeomorphism.INTERPOLATIONS:
+        known = ", ".join(diffeomorphism.INTERPOLATIONS)
+        raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")
+    if isinstance(images, np.ndarray | jax.Array):
+        for start in range(0, shape[0], 256):
+            finite = np.isfinite(np.asarray(images[start : start + 256])).all(axis=(1, 2, 3))
+            if not finite.all():
+                raise InputError(
+                    f"image {start + int(finite.argmin())} has values that are not finite"
+                )
+
+
+def _layers(
+    features_fn: Callable[..., Mapping[Any, Array]],
+    networks: PyTree | None,
+    image: Float[np.ndarray, "1 size size C"],
+) -> dict[Any, jax.ShapeDtypeStruct]:
+    """Returns the shapes of the representations of one image, in the order of `features_fn`."""
+    names: list[Any] = []
+
+    def representations(network: PyTree | None) -> list[Array]:
+        f = features_fn(image) if network is None else features_fn(network, image)
+        names[:] = f  # `eval_shape` would sort the keys of a dict
+        return list(f.values())
+
+    stack = representations if networks is None else jax.vmap(representations)
+    shapes = jax.eval_shape(stack, networks)
+    for name, f in zip(names, shapes, strict=True):
+        of_network = f.shape if networks is None else f.shape[1:]
+        if of_network[:1] != (1,):
+            raise InputError(
+                f"the representation {name!r} of one image has shape {of_network}; the first axis "
+                "of what features_fn returns must be that of the images"
+            )
+    return dict(zip(names, shapes, strict=True))
+
+
+def _batch_size(shapes: list[jax.ShapeDtypeStruct]) -> int:
+    """Returns how many images to take at a time, from their representations of one."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    memory = _DEVICE_PART * stats["bytes_limit"] if "bytes_limit" in stats else _CPU_BYTES
+    bytes_of_one = 3 * sum(f.size * f.dtype.itemsize for f in shapes)  # with two copies of it
+    return max(1, int(memory / bytes_of_one))
+
+
+@lru_cache(maxsize=4)
+def _compile(
+    features_fn: Callable[..., Mapping[Any, Array]], stacked: bool, copies: Copies, mesh: Mesh
+) -> tuple[Callable[..., list[Array]], Callable[..., tuple[list[Array], list[Any]]]]:
+    """Compiles what `measure` does with a batch of images; kept for the next call.
+
+    Returns:
+        (networks, images) -> sum of each representation; and, on batches spread over the devices,
+        (networks, reference, offset, key, images, index, weights) -> the new offset, and (spread,
+        deformed, noisy) of each representation. It consumes `offset`.
+    """
+    everywhere, spread = PartitionSpec(), PartitionSpec("image")
+    over_networks = jax.vmap if stacked else lambda function: function
+
+    def features(network: PyTree | None, images: Array) -> list[Float[Array, "b ..."]]:
+        f = features_fn(images) if network is None else features_fn(network, images)
+        return [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in f.values()]
+
+    def total(networks: PyTree | None, images: Array) -> list[Array]:
+        return over_networks(lambda v: [f.sum(axis=0) for f in features(v, images)])(networks)
+
+    def step(networks, reference, offset, key, images, index, weights):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        deformed, noisy = jax.vmap(copies)(keys, images)
+
+        def of_network(network: PyTree | None, reference: list[Array]) -> list[Distances]:
+            f = partial(features, network)
+            return of_batch(f, reference, images, deformed, noisy, weights)
+
+        new = over_networks(of_network)(networks, reference)
+        offset = [o + lax.psum(d.offset, "image") for o, d in zip(offset, new, strict=True)]
+        return offset, [(d.spread, d.deformed, d.noisy) for d in new]
+
+    sharded_step = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(everywhere,) * 4 + (spread,) * 3,
+        out_specs=(everywhere, PartitionSpec(None, "image") if stacked else spread),
+        check_vma=False,
+    )
+    return jax.jit(total), jax.jit(sharded_step, donate_argnums=2)

@@ -1,0 +1,149 @@
+"""Small random diffeomorphisms of maximal entropy (Fig. 1, left; Petrini et al. 2021).
+
+A displacement field is a sum of the c² lowest modes of the unit square that vanish at its border,
+with Gaussian coefficients: with r = √(i² + j²),
+
+    u(x, y) = Σ_ij C_ij sin(π i x) sin(π j y) / r   over i, j >= 1 with r < c + 1/2.
+
+An n×n image moves by dx = √T · n · u, in pixels, along x (columns), and by an independent dy along
+y (rows). The cut-off c sets how smooth the field is, the temperature T how large.
+"""
+
+import functools
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float, Key
+
+from relstab_jax.errors import InputError
+
+INTERPOLATIONS = ("linear", "nearest", "gaussian")
+_GAUSSIAN_WIDTH = 0.4715  # pixels, of the "gaussian" interpolation
+
+
+def scalar_field(coefficients: Float[Array, "c c"], size: int) -> Float[Array, "size size"]:
+    """Returns u at every pixel, rows along y, for the coefficients C_ij, i along x and j along y.
+
+    Args:
+        coefficients: C, whose shape is the cut-off; standard normal for a random field.
+        size: n, pixels along each axis; the outer ones lie on the border, where u vanishes.
+    """
+    modes = np.arange(1, len(coefficients) + 1)
+    r = np.hypot(modes[:, None], modes)
+    amplitudes = np.where(r < len(modes) + 0.5, 1 / r, 0)
+    sines = np.sin(np.pi * np.outer(np.linspace(0, 1, size), modes))
+    amplitudes, sines = (jnp.asarray(a, coefficients.dtype) for a in (amplitudes, sines))
+    return jnp.einsum("ij,xi,yj->yx", coefficients * amplitudes, sines, sines)
+
+
+def displacement(
+    key: Key[Array, ""], size: int, cut: int, temperature: Float[Array, ""] | float
+) -> tuple[Float[Array, "size size"], Float[Array, "size size"]]:
+    """Draws a random displacement field (dx, dy), in pixels.
+
+    Args:
+        key: of this field.
+        size: n, pixels along each axis.
+        cut: c, the cut-off.
+        temperature: T; `typical_temperature` gives the one for a displacement in pixels.
+    """
+    coefficients = jax.random.normal(key, (2 * cut**2,)).reshape(2, cut, cut)
+    u, v = (jnp.sqrt(temperature) * size * scalar_field(c, size) for c in coefficients)
+    return u, v
+
+
+def warp(
+    image: Float[Array, "size size C"],
+    dx: Float[Array, "size size"],
+    dy: Float[Array, "size size"],
+    interpolation: str = "linear",
+) -> Float[Array, "size size C"]:
+    """Returns the deformed image: pixel (y, x) shows the source at (y - dy, x - dx).
+
+    Positions outside the image are moved to its border; all channels move together.
+
+    Args:
+        image: rows, columns, channels.
+        dx: displacement along the columns, in pixels.
+        dy: displacement along the rows, in pixels.
+        interpolation: "linear" (bilinear), "nearest", or "gaussian", the mean over all pixels with
+            weights exp(-distance² / (2 · 0.4715²)).
+
+    Raises:
+        InputError: for any other interpolation.
+    """
+    size = len(image)
+    pixels = jnp.arange(size, dtype=dx.dtype)
+    y = (pixels[:, None] - dy).clip(0, size - 1)
+    x = (pixels - dx).clip(0, size - 1)
+    if interpolation == "gaussian":
+        weights_y, weights_x = (
+            jax.nn.softmax(-((at[..., None] - pixels) ** 2) / (2 * _GAUSSIAN_WIDTH**2))
+            for at in (y, x)
+        )
+        return jnp.einsum("yxr,yxc,rcC->yxC", weights_y, weights_x, image)
+    if interpolation not in INTERPOLATIONS:
+        known = ", ".join(INTERPOLATIONS)
+        raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")
+    order = 1 if interpolation == "linear" else 0
+    of_channel = functools.partial(map_coordinates, coordinates=[y, x], order=order, mode="nearest")
+    return jax.vmap(of_channel, in_axes=-1, out_axes=-1)(image)
+
+
+def typical_temperature(delta: float, cut: int, size: int) -> float:
+    """Returns T = 4 δ² / (π n² ln c), for a typical displacement of δ pixels at the centre."""
+    return 4 * delta**2 / (math.pi * size**2 * math.log(cut))
+
+
+def typical_displacement(temperature: float, cut: int, size: int) -> float:
+    """Returns δ = n √(π T ln c) / 2, in pixels."""
+    return size * math.sqrt(math.pi * temperature * math.log(cut)) / 2
+
+
+def temperature_range(cut: int, size: int) -> tuple[float, float]:
+    """Returns the T of a displacement of half a pixel, and the T up to which nothing folds over.
+
+    T_min = 1 / (π n² ln c); T_max = 4 / (π³ c² ln c), where displacements differ by as much as
+    pixels are apart, so that parts of the image would come to lie over others.
+    """
+    lowest = 1 / (math.pi * size**2 * math.log(cut))
+    return lowest, 4 / (math.pi**3 * cut**2 * math.log(cut))
+
+
+def checked_temperature(delta: float, cut: int, size: int) -> float:
+    """Returns `typical_temperature`, with a warning where a diffeomorphism is none.
+
+    Args:
+        delta: δ, the typical displacement in pixels.
+        cut: c, the cut-off.
+        size: n, pixels along each axis.
+
+    Raises:
+        InputError: for a cut-off below 2 or beyond n/2, or a δ that is not positive.
+    """
+    if not 2 <= cut <= size / 2:
+        raise InputError(f"cut={cut} must lie between 2 and {size // 2}, half the image size")
+    if not 0 < delta < math.inf:
+        raise InputError(f"delta={delta} pixels must be positive")
+    temperature = typical_temperature(delta, cut, size)
+    lowest, highest = temperature_range(cut, size)
+    advice = f"for size={size} and cut={cut} keep delta between 0.5 and " + (
+        f"{typical_displacement(highest, cut, size):.3g} pixels"
+    )
+    if temperature > highest:
+        warnings.warn(
+            f"delta={delta} (T={temperature:.3g}) exceeds T_max={highest:.3g}: deformed images "
+            f"fold over themselves and are no diffeomorphisms; {advice}",
+            stacklevel=3,
+        )
+    elif temperature < lowest:
+        warnings.warn(
+            f"delta={delta} (T={temperature:.3g}) is below T_min={lowest:.3g}: pixels move by less "
+            f"than half a pixel, and D measures the interpolation; {advice}",
+            stacklevel=3,
+        )
+    return temperature
