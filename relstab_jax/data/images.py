@@ -6,8 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import tensorflow_datasets as tfds
 from jaxtyping import Array, Float, Int, UInt8
-from tensorflow_datasets.core import constants, read_only_builder
+from tensorflow_datasets.core import constants
 from tqdm import tqdm
 
 from relstab_jax.errors import InputError
@@ -42,9 +43,9 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
             "`data`), or give the folder that holds it"
         )
     folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
-    builder = read_only_builder.builder_from_directory(folder)
+    builder = tfds.builder_from_directory(folder)
     try:
-        source = builder.as_data_source(split)
+        source = builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
         files = builder.info.splits[split].file_instructions
         for first in np.cumsum([0, *(file.take for file in files[:-1])]):
             source.data_source[int(first)]  # opens the file, which finds one that is cut
