@@ -41,7 +41,7 @@ def draw(folder: str | os.PathLike[str]) -> pathlib.Path:
 def _plane(axes: Axes, label: int, generator: np.random.Generator) -> None:
     """An input of the 2-D task, with the disc of diameter 2ξ around its first pixel."""
     size, xi = SETTING_2D["size"], SETTING_2D["xi"]
-    positions, labels = task.points_2d(**SETTING_2D)
+    positions, labels = task.points_2d(size, xi, SETTING_2D["gap"])
     central = np.abs(positions[:, 0] - size / 2).max(axis=1) < size / 6
     chosen = positions[generator.choice(np.flatnonzero(central & (labels == label)))]
     image = np.zeros((size, size))

@@ -44,28 +44,40 @@ def points(
         InputError: where the task is not defined, or one label has no point.
     """
     task = task_number(task)
-    if not 0 < xi < size:
-        raise InputError(f"xi={xi} must lie between 0 and size={size}")
-    if gap < 0:
-        raise InputError(f"gap={gap} must not be negative")
+    _check_scales(size, xi, gap)
     i, j = np.triu_indices(size, k=1)
     if task == 1:
-        distance = np.minimum(j - i, size - (j - i))
-        labels = np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
+        labels = _labels(np.minimum(j - i, size - (j - i)), xi, gap)
     else:
         if gap:
             raise InputError(f"gap={gap}: Task 2 has no gap, use gap=0")
         if size % xi:
             raise InputError(f"xi={xi} does not divide size={size}, as the patches of Task 2 need")
         labels = np.where(i // xi == j // xi, 1, -1)
-    for label in (1, -1):
-        if label not in labels:
-            raise InputError(
-                f"no point has label {label:+d} for task={task}, size={size}, xi={xi}, gap={gap}: "
-                "move xi or narrow the gap"
-            )
+    _check_labels(labels, task=task, size=size, xi=xi, gap=gap)
     keep = labels != 0
     return np.stack([i, j], axis=1)[keep], labels[keep]
+
+
+def _check_scales(size: int, xi: int, gap: int) -> None:
+    if not 0 < xi < size:
+        raise InputError(f"xi={xi} must lie between 0 and size={size}")
+    if gap < 0:
+        raise InputError(f"gap={gap} must not be negative")
+
+
+def _check_labels(labels: Int[np.ndarray, " n"], **setting: int | str | bool) -> None:
+    for label in (1, -1):
+        if label not in labels:
+            given = ", ".join(f"{name}={value}" for name, value in setting.items())
+            raise InputError(
+                f"no point has label {label:+d} for {given}: move xi or narrow the gap"
+            )
+
+
+def _labels(distance: np.ndarray, xi: int, gap: int) -> Int[np.ndarray, " n"]:
+    """Returns +1 for distances below xi - gap/2, -1 from xi + gap/2 on, 0 between."""
+    return np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
 
 
 def images(positions: Int[Array, "*P 2"], size: int) -> Float[Array, "*P L 1"]:
@@ -102,38 +114,55 @@ class Split(NamedTuple):
     test: Int[Array, "T"]
 
 
-def split_sizes(labels: Int[np.ndarray, "n"], train: int, validation: int) -> tuple[int, int, int]:
+def split_sizes(
+    labels: Int[np.ndarray, "n"], train: int, validation: int, test: int | None = None
+) -> tuple[int, int, int]:
     """Returns how many points of each label the three parts of a `split` have.
 
     Raises:
         InputError: where the points do not suffice for it, or a number is odd.
     """
-    rarest = min((labels == 1).sum(), (labels == -1).sum())
-    for name, number in (("train_points", train), ("validation_points", validation)):
+    rarest = int(min((labels == 1).sum(), (labels == -1).sum()))
+    numbers = {"train_points": train, "validation_points": validation}
+    numbers |= {} if test is None else {"test_points": test}
+    for name, number in numbers.items():
         if number < 2 or number % 2:
             raise InputError(f"{name}={number} must be even and at least 2, half of each label")
-    rest = int(rarest) - train // 2 - validation // 2
+    rest = rarest - train // 2 - validation // 2
+    given = " and ".join(f"{name}={number}" for name, number in numbers.items())
     if rest < 1:
         raise InputError(
             f"train_points={train} and validation_points={validation} leave no test point: the "
             f"rarer label has {rarest} points, so together they can be at most {2 * (rarest - 1)}"
         )
-    return train // 2, validation // 2, rest
+    if test and test // 2 > rest:
+        raise InputError(
+            f"{given} are too many: the rarer label has {rarest} points, so together they can be "
+            f"at most {2 * rarest}"
+        )
+    return train // 2, validation // 2, test // 2 if test else rest
 
 
-def split(key: Key[Array, ""], labels: Int[np.ndarray, "n"], train: int, validation: int) -> Split:
-    """Draws balanced training and validation points; the test set is the rest, balanced.
+def split(
+    key: Key[Array, ""],
+    labels: Int[np.ndarray, "n"],
+    train: int,
+    validation: int,
+    test: int | None = None,
+) -> Split:
+    """Draws balanced training, validation and test points.
 
     Args:
         key: of this split.
         labels: +1 or -1 for each point of the task.
         train: number of training points, even.
         validation: number of validation points, even.
+        test: number of test points, even; all the others, as long as they are balanced, for None.
 
     Raises:
         InputError: as `split_sizes`.
     """
-    sizes = split_sizes(labels, train, validation)
+    sizes = split_sizes(labels, train, validation, test)
     keys = jax.random.split(key)
     shuffled = [
         jax.random.permutation(k, np.flatnonzero(labels == label))
@@ -145,24 +174,75 @@ def split(key: Key[Array, ""], labels: Int[np.ndarray, "n"], train: int, validat
 
 
 def points_2d(
-    size: int, xi: int, gap: int
+    size: int, xi: int, gap: int, *, rule: str = "L2", periodic: bool = False
 ) -> tuple[Int[np.ndarray, "n 2 2"], Int[np.ndarray, "n"]]:
-    """Returns every point of Task 1 in two dimensions (Section 3, Fig. 5a).
+    """Returns every point of the two-dimensional task (Section 3, Fig. 5a).
 
-    With d the Euclidean distance of the active pixels, +1 for d < xi - gap/2 and -1 for
-    d >= xi + gap/2; pairs between are left out. Every unordered pair of pixels appears once.
+    With d the distance of the active pixels, +1 for d < xi - gap/2 and -1 for d >= xi + gap/2;
+    pairs between are left out. Every unordered pair of pixels appears once.
 
     Args:
         size: pixels along each axis.
         xi: the characteristic scale ξ, in pixels.
         gap: g, in pixels.
+        rule: d is the Euclidean distance for "L2", the larger of the distances along the axes for
+            "Linf"; for "quadrant" a pair is +1 where both pixels lie in the same quadrant of the
+            image, of side xi, else -1, and there is no gap.
+        periodic: whether distances are those on a torus.
 
     Returns:
         The (row, column) of both active pixels, and the labels, +1 or -1.
+
+    Raises:
+        InputError: where the task is not defined, or one label has no point.
     """
+    _check_scales(size, xi, gap)
     pixels = np.stack(np.divmod(np.arange(size**2), size), axis=1)
-    pairs = np.stack(np.triu_indices(size**2, k=1), axis=1)
-    distance = np.linalg.norm(pixels[pairs[:, 0]] - pixels[pairs[:, 1]], axis=1)
-    labels = np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
+    first, second = (pixels[n] for n in np.triu_indices(size**2, k=1))
+    apart = abs(first - second)
+    if periodic:
+        apart = np.minimum(apart, size - apart)
+    if rule == "L2":
+        labels = _labels(np.hypot(*apart.T), xi, gap)
+    elif rule == "Linf":
+        labels = _labels(apart.max(axis=1), xi, gap)
+    elif rule == "quadrant":
+        if 2 * xi != size or gap or periodic:
+            raise InputError(
+                f"rule='quadrant' needs xi={size / 2:g}, half of size={size}, gap=0 and "
+                f"periodic=False; given were xi={xi}, gap={gap}, periodic={periodic}"
+            )
+        labels = np.where((first // xi == second // xi).all(axis=1), 1, -1)
+    else:
+        raise InputError(f"rule={rule!r} is not known: use 'L2', 'Linf' or 'quadrant'")
+    _check_labels(labels, rule=rule, periodic=periodic, size=size, xi=xi, gap=gap)
     keep = labels != 0
-    return pixels[pairs[keep]], labels[keep]
+    return np.stack([first, second], axis=1)[keep], labels[keep]
+
+
+def images_2d(positions: Int[Array, "*P 2 2"], size: int) -> Float[Array, "*P d d 1"]:
+    """Draws points of the two-dimensional task: d²/2 at each of the two positions, 0 elsewhere."""
+    flat = positions[..., 0] * size + positions[..., 1]
+    drawn = size**2 / 2 * jax.nn.one_hot(flat, size**2).sum(axis=-2)
+    return drawn.reshape(*drawn.shape[:-1], size, size, 1)
+
+
+def deform_2d(
+    key: Key[Array, ""], positions: Int[Array, "*P 2 2"], *, size: int, moves: str = "unit_vector"
+) -> Int[Array, "*P 2 2"]:
+    """Moves each active pixel by at most one along each axis, and not out of the image.
+
+    Args:
+        key: of this deformation.
+        positions: (row, column) of the active pixels.
+        size: pixels along each axis.
+        moves: "unit_vector" rounds a random unit vector to the grid, as the authors' program does:
+            a pixel never stays, and moves diagonally with probability 1/3. With "neighbours" it
+            goes to one of the eight around it or stays, each as likely (Section 3).
+    """
+    if moves == "unit_vector":
+        angle = jax.random.uniform(key, positions.shape[:-1], maxval=2 * np.pi)
+        step = jnp.round(jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1))
+    else:
+        step = jax.random.randint(key, positions.shape, -1, 2)
+    return (positions + step.astype(positions.dtype)).clip(0, size - 1)

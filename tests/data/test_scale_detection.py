@@ -45,21 +45,97 @@ def test_points_are_those_of_the_definition(setting, sizes):
         assert ((labels == 1).sum(), (labels == -1).sum()) == sizes
 
 
-def test_points_in_the_plane_are_those_of_the_definition():
-    size, xi, gap = 6, 3, 1
-    positions, labels = task.points_2d(size, xi, gap)
+def distance_2d(a, b, size, rule, periodic):
+    dy, dx = (
+        min(abs(p - q), size - abs(p - q)) if periodic else abs(p - q)
+        for p, q in zip(a, b, strict=True)
+    )
+    return max(dx, dy) if rule == "Linf" else (dx**2 + dy**2) ** 0.5
+
+
+def label_2d(a, b, size, xi, gap, rule, periodic):
+    if rule == "quadrant":
+        return 1 if all((p < xi) == (q < xi) for p, q in zip(a, b, strict=True)) else -1
+    d = distance_2d(a, b, size, rule, periodic)
+    return 1 if d < xi - gap / 2 else -1 if d >= xi + gap / 2 else 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "periodic", "xi", "gap"),
+    [
+        ("L2", False, 3, 1),
+        ("L2", True, 2, 1),
+        ("Linf", False, 3, 2),
+        ("Linf", True, 2, 0),
+        ("quadrant", False, 3, 0),
+    ],
+)
+def test_points_in_the_plane_are_those_of_the_definition(rule, periodic, xi, gap):
+    size = 6
+    positions, labels = task.points_2d(size, xi, gap, rule=rule, periodic=periodic)
     found = {
         frozenset(map(tuple, p)): y
         for p, y in zip(positions.tolist(), labels.tolist(), strict=True)
     }
-    expected = {}
-    pixels = list(itertools.product(range(size), repeat=2))
-    for a, b in itertools.combinations(pixels, 2):
-        d = np.hypot(a[0] - b[0], a[1] - b[1])
-        if d < xi - gap / 2 or d >= xi + gap / 2:
-            expected[frozenset((a, b))] = 1 if d < xi else -1
-    assert found == expected
+    pairs = itertools.combinations(itertools.product(range(size), repeat=2), 2)
+    by_words = {frozenset(p): label_2d(*p, size, xi, gap, rule, periodic) for p in pairs}
+    assert found == {pair: y for pair, y in by_words.items() if y}
     assert len(labels) == len(found)
+
+
+def test_the_task_of_the_paper_in_the_plane_has_all_pairs_but_those_in_the_gap():
+    _, labels = task.points_2d(28, 14, 2)
+    pairs = itertools.product(range(-27, 28), repeat=2)  # d² on a grid, and how often
+    number = {y: 0 for y in (1, -1, 0)}
+    for dy, dx in pairs:
+        if (dy, dx) > (0, 0):
+            number[label_2d((0, 0), (dy, dx), 28, 14, 2, "L2", False)] += (28 - abs(dy)) * (
+                28 - abs(dx)
+            )
+    assert {y: (labels == y).sum() for y in (1, -1)} == {y: number[y] for y in (1, -1)}
+    assert sum(number.values()) == 784 * 783 // 2
+
+
+def test_images_in_the_plane_have_two_pixels():
+    positions = jnp.array([[[0, 0], [2, 5]], [[5, 5], [1, 3]]])
+    x = np.asarray(task.images_2d(positions, 6))
+    assert x.shape == (2, 6, 6, 1)
+    for (a, b), image in zip(positions.tolist(), x[..., 0], strict=True):
+        expected = np.zeros((6, 6))
+        expected[*a] = expected[*b] = 18
+        np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("moves", ["unit_vector", "neighbours"])
+def test_deformation_in_the_plane(moves):
+    n = 20_000
+    positions = jnp.tile(jnp.array([[4, 4], [0, 5]]), (n, 1, 1))
+    moved = np.asarray(task.deform_2d(jax.random.key(0), positions, size=9, moves=moves))
+    steps, counts = np.unique(moved[:, 0] - 4, axis=0, return_counts=True)
+    diagonal, straight = {"unit_vector": (1 / 12, 1 / 6), "neighbours": (1 / 9, 1 / 9)}[moves]
+    expected = [straight if 0 in step else diagonal for step in steps.tolist()]
+    if moves == "neighbours":
+        assert [0, 0] in steps.tolist()
+    assert len(steps) == (8 if moves == "unit_vector" else 9)
+    np.testing.assert_allclose(counts / n, expected, atol=4 * 0.38 / n**0.5)
+    assert set(moved[:, 1, 0]) == {0, 1}  # clamped at the border
+    assert set(moved[:, 1, 1]) == {4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"xi": 28}, "xi=28 must lie between 0 and size=28"),
+        ({"gap": -2}, "gap=-2 must not be negative"),
+        ({"gap": 27}, r"no point has label \+1 for rule=L2"),
+        ({"xi": 21, "periodic": True}, "no point has label -1 for rule=L2, periodic=True"),
+        ({"rule": "L1"}, "rule='L1' is not known: use 'L2', 'Linf' or 'quadrant'"),
+        ({"rule": "quadrant"}, "rule='quadrant' needs xi=14, half of size=28, gap=0"),
+    ],
+)
+def test_impossible_task_in_the_plane_is_one_sentence(change, message):
+    with pytest.raises(InputError, match=message):
+        task.points_2d(**{"size": 28, "xi": 14, "gap": 2} | change)
 
 
 def test_images_have_two_pixels_and_norm_L():
@@ -86,6 +162,10 @@ def test_splits_are_disjoint_and_balanced(setting, P):
             assert labels[np.asarray(part)].sum() == 0
         assert len(set(np.concatenate(split).tolist())) == sum(map(len, split))
     assert set(splits[0].train.tolist()) != set(splits[1].train.tolist())
+    few = task.split(jax.random.key(0), labels, P, 128, 20)
+    assert few.train.tolist() == splits[0].train.tolist()
+    assert set(few.test.tolist()) < set(splits[0].test.tolist())
+    assert (len(few.test), labels[np.asarray(few.test)].sum()) == (20, 0)
 
 
 def test_deformation_of_task_1_moves_by_one_around_the_ring_or_stays_at_the_border():
@@ -141,6 +221,8 @@ def test_impossible_task_is_one_sentence(change, message):
         ((0, 128), "train_points=0 must be even and at least 2"),
         ((48, 3), "validation_points=3 must be even"),
         ((100, 128), "together they can be at most 222"),
+        ((48, 128, 50), "together they can be at most 224"),
+        ((48, 128, 5), "test_points=5 must be even"),
     ],
 )
 def test_impossible_split_is_one_sentence(sizes, message):

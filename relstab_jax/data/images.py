@@ -1,0 +1,80 @@
+"""Sets of images, prepared by TensorFlow Datasets (TFDS) as array_record and read without it."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Array, Float, Int, UInt8
+from tensorflow_datasets.core import constants
+from tqdm import tqdm
+
+from relstab_jax.errors import InputError
+
+# Means and standard deviations of the training pixels, between 0 and 1: red, green, blue (App. B.1;
+# of ImageNet as torchvision has them).
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
+    """Returns the examples of a prepared set, {"image": uint8 [H, W, C], "label": int, …} each.
+
+    They are read when they are asked for, in any order. Nothing is downloaded.
+
+    Args:
+        name: of the set in TFDS, such as "cifar10" or "imagenet2012".
+        split: in TFDS's notation, such as "train" or "test[:500]".
+        data_dir: the folder of TFDS's sets; TFDS's own default for None.
+
+    Raises:
+        InputError: where the set is missing, half prepared, or in a format without random access.
+    """
+    root = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
+    build = f"tfds build {name} --file_format=array_record --data_dir={root}"
+    again = f"prepare it again with `{build} --overwrite` (needs the extra `data`)"
+    # A version that is not finished is in a folder named incomplete.*
+    versions = [info.parent for info in (root / name).glob("[0-9]*/dataset_info.json")]
+    if not versions:
+        raise InputError(
+            f"data_dir={root} holds no prepared {name}: prepare it with `{build}` (needs the extra "
+            "`data`), or give the folder that holds it"
+        )
+    folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
+    builder = tfds.builder_from_directory(folder)
+    try:
+        source = builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
+        files = builder.info.splits[split].file_instructions
+        for first in np.cumsum([0, *(file.take for file in files[:-1])]):
+            source.data_source[int(first)]  # opens the file, which finds one that is cut
+    except NotImplementedError:
+        raise InputError(f"{folder} has no format that can be read in any order: {again}") from None
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"split={split!r} of {name} is not known: {reason}") from error
+    except (RuntimeError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{folder} is half prepared or damaged ({reason}): {again}") from error
+    return source
+
+
+def load(
+    name: str, split: str, data_dir: str | None
+) -> tuple[UInt8[np.ndarray, "P H W C"], Int[np.ndarray, " P"]]:
+    """Returns the images and labels of a set that fits in memory, in TFDS's order.
+
+    Args and errors as of `prepared`.
+    """
+    source = prepared(name, split, data_dir)
+    rows = [source[n] for n in tqdm(range(len(source)), f"Reading {name} {split}", disable=None)]
+    return np.stack([row["image"] for row in rows]), np.array([row["label"] for row in rows])
+
+
+def normalise(
+    images: UInt8[Array | np.ndarray, "*P H W C"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Array, "*P H W C"]:
+    """Returns (pixel / 255 - mean) / std, channel by channel, in float32."""
+    pixels = jnp.asarray(images, jnp.float32) / 255
+    return (pixels - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
