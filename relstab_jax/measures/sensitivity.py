@@ -118,8 +118,8 @@ def standard_errors(distances: Distances) -> Sensitivity:
 
 
 @jax.jit
-def _summarise(distances: Distances) -> Measurement:
-    return Measurement(*finish(distances), *standard_errors(distances))
+def _summaries(distances: list[Distances]) -> list[Measurement]:
+    return [Measurement(*finish(d), *standard_errors(d)) for d in distances]
 
 
 def sensitivities(
@@ -280,8 +280,8 @@ def measure(
         features_fn: images [b, size, size, C] -> {layer: f [b, ...]}: any function that JAX can
             trace, from any library, such as `partial(model.features, variables)`. With `networks`
             it is (network, images) -> {layer: f [b, ...]}.
-        images: P of them [P, size, size, C], an array or anything with `shape` whose slices are
-            arrays, such as a memory-mapped file: a batch of them is read at a time.
+        images: P of them [P, size, size, C], an array or anything with `len`, `shape` and items
+            that are arrays, such as a memory-mapped file: a batch of them is read at a time.
         key: root of the randomness. Every copy of every image has a key of its own: results
             depend neither on the batch size nor on the number of devices.
         delta: δ, the typical displacement in pixels, which sets the temperature.
@@ -306,12 +306,15 @@ def measure(
     copies = Copies(temperature, cut, interpolation, transforms)
     dtype = jnp.result_type(float)
     P = len(images)
+    if isinstance(images, jax.Array):
+        images = np.asarray(images)  # of which batches are cut at no cost
 
     def read(index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size C"]:
         return np.stack([np.asarray(images[i], dtype) for i in index.clip(max=P - 1)])
 
     mesh = Mesh(np.array(jax.local_devices()), ("image",))
-    networks, key = jax.device_put((networks, key), NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    networks, key = jax.device_put((networks, key), everywhere)
     total, step = _compile(features_fn, networks is not None, copies, mesh)
     with jax.default_matmul_precision("highest"):
         layers = _layers(features_fn, networks, read(np.arange(1)))
@@ -320,6 +323,7 @@ def measure(
         sums = [total(networks, read(index)) for index in _reference_examples(P).reshape(-1, few)]
         reference = jax.tree.map(lambda *f: sum(f[1:], f[0]) / _REFERENCE_EXAMPLES, *sums)
         offset = jax.tree.map(jnp.zeros_like, reference)
+        reference, offset = jax.device_put((reference, offset), everywhere)
         parts = []
         with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
             for start in range(0, P, b * mesh.size):
@@ -332,11 +336,11 @@ def measure(
                 parts.append(part)
             per_example = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
             bar.update(P - bar.n)
-    summarise = _summarise if networks is None else jax.vmap(_summarise)
-    return {
-        layer: summarise(Distances(c, o, *map(jnp.asarray, rest)))
-        for layer, c, o, rest in zip(layers, reference, offset, per_example, strict=True)
-    }
+    distances = [
+        Distances(c, o, *rest) for c, o, rest in zip(reference, offset, per_example, strict=True)
+    ]
+    found = _summaries(distances) if networks is None else jax.vmap(_summaries)(distances)
+    return dict(zip(layers, found, strict=True))
 
 
 def _check(images: Any, transforms: int, batch_size: int | None, interpolation: str) -> None:
@@ -351,7 +355,7 @@ def _check(images: Any, transforms: int, batch_size: int | None, interpolation: 
     if interpolation not in diffeomorphism.INTERPOLATIONS:
         known = ", ".join(diffeomorphism.INTERPOLATIONS)
         raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")
-    if isinstance(images, np.ndarray | jax.Array):
+    if isinstance(images, np.ndarray | jax.Array):  # others are read when they are needed
         for start in range(0, shape[0], 256):
             finite = np.isfinite(np.asarray(images[start : start + 256])).all(axis=(1, 2, 3))
             if not finite.all():
@@ -368,13 +372,13 @@ def _layers(
     """Returns the shapes of the representations of one image, in the order of `features_fn`."""
     names: list[Any] = []
 
-    def representations(network: PyTree | None) -> list[Array]:
+    def representations(network: PyTree | None, image: Array) -> list[Array]:
         f = features_fn(image) if network is None else features_fn(network, image)
         names[:] = f  # `eval_shape` would sort the keys of a dict
         return list(f.values())
 
-    stack = representations if networks is None else jax.vmap(representations)
-    shapes = jax.eval_shape(stack, networks)
+    stack = representations if networks is None else jax.vmap(representations, (0, None))
+    shapes = jax.eval_shape(stack, networks, image)
     for name, f in zip(names, shapes, strict=True):
         of_network = f.shape if networks is None else f.shape[1:]
         if of_network[:1] != (1,):

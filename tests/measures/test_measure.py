@@ -1,0 +1,234 @@
+"""`sensitivity.measure` against Eq. 1 in plain NumPy, and what must not change its results."""
+
+import functools
+import logging
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from relstab_jax import models
+from relstab_jax.data import images as image_sets
+from relstab_jax.errors import InputError
+from relstab_jax.measures import sensitivity
+
+FIXTURE = pathlib.Path(__file__).parents[1] / "data" / "tfds"
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Real images: 50 of CIFAR-10; or 500, with RELSTAB_TFDS as the folder of the whole set."""
+    folder = os.environ.get("RELSTAB_TFDS")
+    split = "test[:500]" if folder else "test"
+    x, _ = image_sets.load("cifar10", split, folder or str(FIXTURE))
+    mean, std = (np.array(a) for a in (image_sets.CIFAR10_MEAN, image_sets.CIFAR10_STD))
+    return (x / 255 - mean) / std
+
+
+def numpy_copies(images, key, transforms, delta=1.0, cut=3):
+    """Deformed and noisy copies; only the Gaussian numbers are JAX's."""
+    n = images.shape[1]
+    grid = np.arange(n)
+    T = 4 * delta**2 / (np.pi * n**2 * np.log(cut))
+    deformed, noisy = (np.zeros((len(images), transforms, *images.shape[1:])) for _ in range(2))
+    for p, image in enumerate(images):
+        for t in range(transforms):
+            key_t = jax.random.fold_in(jax.random.fold_in(key, p), t)
+            key_field, key_noise = jax.random.split(key_t)
+            C = np.asarray(jax.random.normal(key_field, (2, cut, cut)))
+            field = np.zeros((2, n, n))
+            for i in range(1, cut + 1):
+                for j in range(1, cut + 1):
+                    if (r := np.hypot(i, j)) < cut + 0.5:
+                        sine_x, sine_y = (np.sin(np.pi * m * grid / (n - 1)) for m in (i, j))
+                        field += C[:, i - 1, j - 1, None, None] / r * np.outer(sine_y, sine_x)
+            dx, dy = np.sqrt(T) * n * field
+            y = np.clip(grid[:, None] - dy, 0, n - 1)
+            x = np.clip(grid - dx, 0, n - 1)
+            top, left = (np.minimum(np.floor(a).astype(int), n - 2) for a in (y, x))
+            for rows, weight_y in ((top, top + 1 - y), (top + 1, y - top)):
+                for columns, weight_x in ((left, left + 1 - x), (left + 1, x - left)):
+                    deformed[p, t] += (weight_y * weight_x)[..., None] * image[rows, columns]
+            eta = np.asarray(jax.random.normal(key_noise, image.shape))
+            norm = np.linalg.norm(deformed[p, t] - image)
+            noisy[p, t] = image + eta * (norm / np.linalg.norm(eta))
+    return deformed, noisy
+
+
+def numpy_vgg11(variables, x):
+    """The eight convolutions of VGG11, with ReLU, and max-pools after some of them."""
+    found = []
+    for k, (layer, w) in enumerate(models.kernels(variables).items()):
+        padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        windows = sliding_window_view(padded, (3, 3), axis=(1, 2))
+        x = np.tensordot(windows, np.asarray(w), axes=([4, 5, 3], [0, 1, 2]))
+        x = np.maximum(x + np.asarray(variables["params"][layer]["bias"]), 0)
+        found.append(x)
+        if k in (0, 1, 3, 5, 7):
+            P, n, _, C = x.shape
+            x = x.reshape(P, n // 2, 2, n // 2, 2, C).max(axis=(2, 4))
+    return found
+
+
+def all_pairs(f):
+    """‖f_i - f_j‖² of all pairs."""
+    f = f.reshape(len(f), -1)
+    return np.array([[np.sum((a - b) ** 2) for b in f] for a in f])
+
+
+@pytest.mark.usefixtures("float64")
+def test_every_layer_of_a_random_vgg11_equals_numpy(photographs):
+    model = models.create("VGG11", num_classes=10, image_size=32, channels=3)
+    variables = model.init(jax.random.key(0))
+    features = functools.partial(model.features, variables)
+    found = sensitivity.measure(features, photographs, KEY, batch_size=7)
+    f, f_deformed, f_noisy = (
+        numpy_vgg11(variables, x)
+        for x in (photographs, *(c[:, 0] for c in numpy_copies(photographs, KEY, 1)))
+    )
+    assert len(found) == len(f) == 8
+    for k, s in enumerate(found.values()):
+        N = all_pairs(f[k]).mean()
+        D, G = (
+            np.sum((copies[k] - f[k]) ** 2, axis=(1, 2, 3)).mean() / N
+            for copies in (f_deformed, f_noisy)
+        )
+        np.testing.assert_allclose((s.D, s.G, s.R), (D, G, D / G), rtol=1e-9)
+
+
+def wiggly(x):
+    """Representations of several shapes, cheap to compute."""
+    return {
+        "map": jnp.tanh(x[..., :2] * 2),
+        "dense": x.reshape(len(x), -1)[:, ::7] ** 2,
+        "scalar": jnp.sin(x.sum(axis=(1, 2, 3))),
+    }
+
+
+@functools.cache
+def drawn(P=21, size=12, C=3):
+    return np.random.default_rng(0).normal(1, 1, (P, size, size, C)).astype(np.float32)
+
+
+@pytest.mark.usefixtures("float64")
+def test_neither_batch_nor_devices_change_the_results(monkeypatch):
+    found = [sensitivity.measure(wiggly, drawn(), KEY, batch_size=b) for b in (1, 2, 21)]
+    one_device = jax.local_devices()[:1]
+    monkeypatch.setattr(jax, "local_devices", lambda: one_device)
+    found += [sensitivity.measure(wiggly, drawn(), KEY, batch_size=b) for b in (4, None)]
+    assert list(found[0]) == ["map", "dense", "scalar"]
+    for layer in found[0]:
+        for other in found[1:]:
+            np.testing.assert_allclose(other[layer], found[0][layer], rtol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_standard_errors_are_those_of_the_bootstrap():
+    x = drawn(P=200).astype(float)
+    found = sensitivity.measure(wiggly, x, KEY, transforms=2)
+    deformed, noisy = numpy_copies(x, KEY, 2)
+    generator = np.random.default_rng(1)
+    for layer, s in found.items():
+        f = np.asarray(wiggly(x)[layer]).reshape(len(x), -1)
+        moved = [
+            np.mean(
+                [
+                    np.sum((np.asarray(wiggly(c[:, t])[layer]).reshape(len(x), -1) - f) ** 2, 1)
+                    for t in (0, 1)
+                ],
+                axis=0,
+            )
+            for c in (deformed, noisy)
+        ]
+        np.testing.assert_allclose(s.D, moved[0].mean() / all_pairs(f).mean(), rtol=1e-9)
+        resampled = []
+        for _ in range(1000):
+            chosen = generator.integers(len(x), size=len(x))
+            N = 2 * np.mean(np.sum((f[chosen] - f[chosen].mean(0)) ** 2, 1))
+            a, b = (m[chosen].mean() for m in moved)
+            resampled.append((a / N, b / N, a / b))
+        bootstrap = np.std(resampled, axis=0)
+        np.testing.assert_allclose((s.D_error, s.G_error, s.R_error), bootstrap, rtol=0.12)
+
+
+def test_a_stack_of_networks_takes_one_compilation_and_equals_each_alone():
+    scales = {"w": jnp.array([0.5, 1.0, 3.0])}
+
+    def features(network, x):
+        return {"f": jnp.tanh(network["w"] * x)}
+
+    compiled = []
+    handler = logging.Handler()
+    handler.emit = lambda record: compiled.append(record.getMessage())
+    logger = logging.getLogger("jax")
+    logger.addHandler(handler)
+    try:
+        with jax.log_compiles():
+            for _ in range(2):
+                together = sensitivity.measure(features, drawn(), KEY, networks=scales)
+    finally:
+        logger.removeHandler(handler)
+    steps = [line for line in compiled if line.startswith("Compiling jit(step)")]
+    assert len(steps) == 1, steps
+    assert together["f"].D.shape == (3,)
+    for n, w in enumerate((0.5, 1.0, 3.0)):
+        alone = sensitivity.measure(lambda x, w=w: {"f": jnp.tanh(w * x)}, drawn(), KEY)
+        np.testing.assert_allclose([a[n] for a in together["f"]], alone["f"], rtol=1e-4)
+
+
+def test_images_are_read_batch_by_batch(tmp_path):
+    np.save(tmp_path / "images.npy", drawn())
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    expected = sensitivity.measure(wiggly, drawn(), KEY, batch_size=1)
+    found = sensitivity.measure(wiggly, mapped, KEY, batch_size=1)
+    np.testing.assert_array_equal(found["map"], expected["map"])
+
+
+def test_a_constant_layer_is_undefined_and_touches_no_other():
+    found = sensitivity.measure(
+        lambda x: {"constant": 0 * x + 3, "bfloat16": x.astype(jnp.bfloat16)}, drawn(), KEY
+    )
+    assert np.isnan(found["constant"]).all()
+    assert np.isfinite(found["bfloat16"]).all()
+    assert found["bfloat16"].D.dtype == jnp.float32
+
+
+def test_identity_has_equal_D_and_G():
+    """For f(x) = x, the noise of the norm of the deformation makes R = 1, image by image."""
+    s = sensitivity.measure(lambda x: {"x": x}, drawn(), KEY)["x"]
+    np.testing.assert_allclose((s.R, s.D), (1, s.G), rtol=1e-5)
+    assert s.R_error < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (np.zeros((4, 8, 9, 3)), {}, r"images of shape \(4, 8, 9, 3\) must be .* square"),
+        (np.zeros((4, 8, 8)), {}, r"images of shape \(4, 8, 8\) must be"),
+        (np.zeros((1, 8, 8, 1)), {}, "P=1 images do not do"),
+        (np.where(np.arange(6) == 4, np.nan, 0.0)[:, None, None, None] * np.ones((8, 8, 1)), {},
+         "image 4 has values that are not finite"),
+        (np.zeros((4, 8, 8, 1)), {"cut": 5}, "cut=5 must lie between 2 and 4"),
+        (np.zeros((4, 8, 8, 1)), {"batch_size": 0}, "batch_size=0 must be at least 1"),
+        (np.zeros((4, 8, 8, 1)), {"transforms": 0}, "transforms=0 must be at least 1"),
+        (np.zeros((4, 8, 8, 1)), {"interpolation": "cubic"}, "'cubic' is not known"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(images, options, message):
+    with pytest.raises(InputError, match=message):
+        sensitivity.measure(wiggly, images, KEY, **options)
+
+
+def test_representations_must_keep_the_images_apart():
+    with pytest.raises(InputError, match=r"'mean' of one image has shape \(12, 12, 3\)"):
+        sensitivity.measure(lambda x: {"mean": x.mean(axis=0)}, drawn(), KEY)
+
+
+def test_copies_fold_where_the_displacement_is_too_large():
+    with pytest.warns(UserWarning, match="fold over themselves"):
+        sensitivity.measure(lambda x: {"x": x}, drawn(), KEY, delta=4)
