@@ -15,7 +15,6 @@ def get_config(words: str = "") -> ConfigDict:
     """Returns the configuration; there are no presets."""
     config = ConfigDict()
     config.experiment = "homogeneous"
-    config.figure = "fig06"
 
     config.task1 = ConfigDict()  # as in configs/task1.py
     config.task1.size = 32  # L

@@ -23,7 +23,6 @@ def get_config(words: str = "") -> ConfigDict:
     """Returns the configuration; `words` names presets: laptop or smoke."""
     config = ConfigDict()
     config.experiment = "scale_detection"
-    config.figure = "fig07"
 
     config.task = 1
     config.size = 32  # L

@@ -55,11 +55,12 @@ def run(config: Config, workdir: pathlib.Path) -> None:
         results.save(dataset, workdir)
     print(experiment.summary(dataset))
     print(f"results: {path}")
-    print(f"figure:  {figure(config.figure, path)}")
+    for name in experiment.figures(dataset):
+        print(f"figure:  {figure(name, path)}")
 
 
 def figure(name: str, path: pathlib.Path) -> pathlib.Path:
-    """Draws a run's figure beside its results, as `python -m figures.NAME RESULTS` would."""
+    """Draws a figure of a run beside its results, as `python -m figures.NAME RESULTS` would."""
     module: ModuleType = importlib.import_module(f"figures.{name}")
     return module.draw([path], path.parent)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import alexnet, densenet, efficientnet, lenet, resnet, simple_cnn, vgg
-from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels
+from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels, shuffled
 
 __all__ = [
     "Features",
@@ -21,6 +21,7 @@ __all__ = [
     "from_torch",
     "kernels",
     "names",
+    "shuffled",
 ]
 
 _FAMILIES = (simple_cnn, densenet, lenet, alexnet, vgg, resnet, efficientnet)
@@ -56,18 +57,16 @@ def create(name: str, *, num_classes: int, image_size: int, channels: int, **opt
     )
 
 
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray], **options) -> Variables:
+def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Turns the state dict of the PyTorch twin of the network `name` into its variables.
 
     Args:
         name: one of `names()`.
         state_dict: NumPy arrays by PyTorch's parameter names, as `weights.read` returns them; the
             prefix "module." that DataParallel puts before each name is dropped.
-        **options: what the family takes beside these, such as num_classes=0 for the weights of a
-            VGG without its classifier.
 
     Raises:
         InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
     """
     state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
-    return _family(name).from_torch(name, state, **options)
+    return _family(name).from_torch(name, state)

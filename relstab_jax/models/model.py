@@ -92,3 +92,21 @@ def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_o
         for layer in found
     }
     return OrderedDict(sorted(found.items(), key=lambda item: numbers_as_such[item[0]]))
+
+
+def shuffled(key: Key[Array, ""], variables: Variables) -> Variables:
+    """Returns the network with the input channels of every convolution in random order (Fig. 3).
+
+    Every convolution beyond those of single channels has a permutation of its own; biases,
+    batch-norm and dense layers stay as they are. Single filters keep their weights, but meet other
+    channels than those they were trained with.
+    """
+    convolutions = list(kernels(variables))
+
+    def shuffle(path: tuple[Any, ...], x: Array) -> Array:
+        layer = ".".join(part.key for part in path[1:-1])
+        if x.ndim != 4 or layer not in convolutions:
+            return x
+        return jax.random.permutation(jax.random.fold_in(key, convolutions.index(layer)), x, axis=2)
+
+    return jax.tree_util.tree_map_with_path(shuffle, variables)

@@ -117,25 +117,18 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
     return from_flax(net, image_size=image_size, channels=channels)
 
 
-def from_torch(
-    name: str, state_dict: Mapping[str, np.ndarray], *, num_classes: int | None = None
-) -> Variables:
+def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps the authors' state dicts (VGG*), and torchvision's and timm's (vgg*).
 
-    Args:
-        name: as for `build`.
-        state_dict: arrays by PyTorch's names.
-        num_classes: as many as the tensors say, by default; 0 for weights without a classifier.
+    There are no outputs where no tensor is of a classifier.
 
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
     state = _in_torchvision_names(state_dict) if "head.fc.weight" in state_dict else state_dict
     output = "classifier.6.weight" if name.islower() else "classifier.weight"
-    if num_classes is None:
-        if not any(tensor.startswith("classifier.") for tensor in state):
-            raise InputError(f"missing {output}: pass num_classes=0 to do without a classifier")
-        num_classes = weights.dimension(state, output, 0, otherwise=10)
+    classifier = any(tensor.startswith("classifier.") for tensor in state)
+    num_classes = weights.dimension(state, output, 0, otherwise=10) if classifier else 0
     # The padding of single-channel images counts as layer 0.
     padded = not any(tensor.startswith("features.0.") for tensor in state)
     channels = 1 if padded else weights.dimension(state, "features.0.weight", 1, otherwise=3)

@@ -3,8 +3,13 @@
 import logging
 import pathlib
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
+
+from relstab_jax.errors import InputError
+from relstab_jax.models import Variables
 
 _log = logging.getLogger(__name__)
 
@@ -44,3 +49,29 @@ class Checkpoints:
         """Waits until everything is written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def read_variables(folder: pathlib.Path) -> Variables:
+    """Reads trained networks: a stack of variables with a leading seed axis.
+
+    Args:
+        folder: of a run of this program, whose networks of the best epoch are taken; or an Orbax
+            checkpoint of the variables of one network, {"params": …, "batch_stats": …}.
+
+    Raises:
+        InputError: where there is no such thing.
+    """
+    try:
+        if (folder / "checkpoints").is_dir():
+            with ocp.CheckpointManager((folder / "checkpoints").absolute()) as manager:
+                state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
+            return state["best"]
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(folder.absolute())
+    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no run with trained networks and no checkpoint"
+        ) from error
+    if "params" not in state:
+        raise InputError(f"the checkpoint {folder} holds {', '.join(state)}, and no params")
+    return jax.tree.map(lambda x: np.asarray(x)[None], state)

@@ -312,9 +312,7 @@ def test_a_network_without_its_classifier():
         for name, shape in GOLDEN["imagenet/vgg11"]["state"]
         if name.startswith("features.")
     }
-    with pytest.raises(InputError, match="pass num_classes=0"):
-        models.from_torch("vgg11", state)
-    variables = models.from_torch("vgg11", state, num_classes=0)
+    variables = models.from_torch("vgg11", state)
     model = models.create("vgg11", num_classes=0, image_size=64, channels=3)
     assert model.apply(variables, images(2, size=64)).shape == (2, 512 * 2 * 2)
 

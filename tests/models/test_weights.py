@@ -103,7 +103,7 @@ def test_filters_of_vgg16_are_low_frequency_but_the_first_layers():
     """
     state = weights.read(os.environ["RELSTAB_VGG16"])
     features = {name: x for name, x in state.items() if name.startswith("features.")}
-    variables = models.from_torch("vgg16", features, num_classes=0)
+    variables = models.from_torch("vgg16", features)
     kernels = models.kernels(variables)
     assert len(kernels) == 13
     spectra = np.array([filters.spectrum(kernel) for kernel in kernels.values()])

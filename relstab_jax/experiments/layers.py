@@ -1,0 +1,117 @@
+"""What experiments on deep networks share: D, G, R and filter spectra of all layers of a stack."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float, Key, PyTree
+
+from relstab_jax import models
+from relstab_jax.measures import filters
+from relstab_jax.models import Model, Variables
+
+CHANNELS = ("all", "mean", "shuffled")
+OUTPUT = "output"  # the predictor's name among the layers
+
+Features = Callable[[PyTree, Array], Mapping[Any, Float[Array, "P ..."]]]
+Measure = Callable[[Features, PyTree], Mapping[Any, Any]]
+
+
+def sensitivities(
+    model: Model,
+    states: Mapping[str, Variables],
+    seeds: Sequence[int],
+    key: Key[Array, ""],
+    measure: Measure,
+) -> xr.Dataset:
+    """Measures networks in several states, as they are and with their channels shuffled.
+
+    Args:
+        model: the network.
+        states: {state: variables of S networks, with a leading axis [S]}.
+        seeds: names of the S networks.
+        key: of the permutations of channels, one for each seed, the same in all states.
+        measure: (features, networks) -> {layer: a NamedTuple of arrays [N], such as Sensitivity},
+            where features is (network, images) -> {layer: f}, for a stack of N networks.
+
+    Returns:
+        The fields of what `measure` returns, [state, channels, seed, layer]. The last layer is the
+        predictor. Channels are all; mean, the mean channel of the maps, NaN for other layers; or
+        shuffled.
+    """
+    keys = jax.random.split(key, len(seeds))
+    stacks = [stack for v in states.values() for stack in (v, jax.vmap(models.shuffled)(keys, v))]
+    networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+
+    def features(variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
+        f = layers_of(model, variables, images)
+        every = {("all", layer): x for layer, x in f.items()}
+        return OrderedDict(
+            every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items() if x.ndim == 4}
+        )
+
+    found = measure(features, networks)
+    layers = [layer for channels, layer in found if channels == "all"]
+    shape = (len(states), 2, len(seeds))
+    fields = {}
+    for name in next(iter(found.values()))._fields:
+        values = np.full((len(CHANNELS), *shape[::2], len(layers)), np.nan)
+        for (channels, layer), value in found.items():
+            plain, shuffled = np.moveaxis(np.asarray(getattr(value, name)).reshape(shape), 1, 0)
+            values[CHANNELS.index(channels), ..., layers.index(layer)] = plain
+            if channels == "all":
+                values[CHANNELS.index("shuffled"), ..., layers.index(layer)] = shuffled
+        fields[name] = (("channels", "state", "seed", "layer"), values)
+    coords = {
+        "channels": list(CHANNELS),
+        "state": list(states),
+        "seed": list(seeds),
+        "layer": layers,
+        "relative_depth": ("layer", np.arange(1, len(layers) + 1) / len(layers)),
+    }
+    return xr.Dataset(fields, coords).transpose("state", "channels", "seed", "layer")
+
+
+def layers_of(model: Model, variables: Variables, images: Array) -> OrderedDict[str, Array]:
+    """Returns the representation of each layer and, last, the outputs of the network."""
+    features = OrderedDict(model.features(variables, images))
+    features[OUTPUT] = model.apply(variables, images)
+    return features
+
+
+def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset:
+    """Returns the spatial frequencies in the filters of networks in several states.
+
+    Args:
+        states: {state: variables of S networks, with a leading axis [S]}.
+        seeds: names of the S networks.
+
+    Returns:
+        spectrum [state, seed, conv, mode], γ_l of each convolution (Eq. 3); eigenvalue
+        [conv, mode], λ_l, ascending; frequency_content [state, seed, conv], as in Fig. 12, NaN for
+        1×1 filters. NaN stands where smaller filters than the largest have no mode.
+    """
+    kernels = [jax.vmap(models.kernels)(v) for v in states.values()]
+    sizes = {conv: w.shape[1] for conv, w in kernels[0].items()}
+    modes = max(sizes.values(), default=0) ** 2
+    power = np.full((len(states), len(seeds), len(sizes), modes), np.nan)
+    eigenvalues = np.full((len(sizes), modes), np.nan)
+    content = np.full((len(states), len(seeds), len(sizes)), np.nan)
+    for n, (conv, F) in enumerate(sizes.items()):
+        eigenvalues[n, : F**2] = filters.laplacian_modes(F)[0]
+        for state, of_state in enumerate(kernels):
+            power[state, :, n, : F**2] = jax.vmap(filters.spectrum)(of_state[conv])
+            if F > 1:
+                content[state, :, n] = jax.vmap(filters.frequency_content)(of_state[conv])
+    return xr.Dataset(
+        {
+            "spectrum": (("state", "seed", "conv", "mode"), power),
+            "eigenvalue": (("conv", "mode"), eigenvalues),
+            "frequency_content": (("state", "seed", "conv"), content),
+        },
+        coords={"state": list(states), "seed": list(seeds), "conv": list(sizes)},
+    )

@@ -1,0 +1,187 @@
+"""D, G, R and filter spectra of any network on any images (Figs. 3, 4, 9, 11-14)."""
+
+import pathlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from relstab_jax import models
+from relstab_jax.config import Config
+from relstab_jax.data import images as image_sets
+from relstab_jax.data import photographs
+from relstab_jax.errors import InputError
+from relstab_jax.experiments import layers
+from relstab_jax.measures import diffeomorphism, sensitivity
+from relstab_jax.models import Model, Variables, weights
+from relstab_jax.models.model import flat
+from relstab_jax.training import checkpoints
+
+NORMALISATIONS = {
+    "cifar10": (image_sets.CIFAR10_MEAN, image_sets.CIFAR10_STD),
+    "imagenet": (image_sets.IMAGENET_MEAN, image_sets.IMAGENET_STD),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+
+def check(config: Config) -> None:
+    """Raises an InputError where the configuration asks for what cannot be."""
+    images(config)
+    if config.normalisation not in (None, *NORMALISATIONS):
+        known = ", ".join(map(repr, NORMALISATIONS))
+        raise InputError(f"normalisation={config.normalisation!r} is not known: use one of {known}")
+    if config.transforms < 1:
+        raise InputError(f"transforms={config.transforms} must be at least 1")
+    if config.interpolation not in diffeomorphism.INTERPOLATIONS:
+        known = ", ".join(diffeomorphism.INTERPOLATIONS)
+        raise InputError(f"interpolation={config.interpolation!r} is not known: use one of {known}")
+    with warnings.catch_warnings(action="ignore"):  # `run` gives the warning
+        diffeomorphism.checked_temperature(config.delta, config.cut, size(config))
+    network(config)
+
+
+def is_imagenet(config: Config) -> bool:
+    """Returns whether the network has torchvision's form, for ImageNet."""
+    return config.network.islower()
+
+
+def size(config: Config) -> int:
+    """Returns the pixels along each axis of the images."""
+    return config.image_size or (224 if is_imagenet(config) else 32)
+
+
+def images(config: Config) -> photographs.Photographs:
+    """Finds the images of a configuration."""
+    by_default = "imagenet" if is_imagenet(config) else "cifar10"
+    mean, std = NORMALISATIONS.get(config.normalisation or by_default, NORMALISATIONS["none"])
+    C = config.channels
+    return photographs.find(
+        config.images,
+        config.number,
+        size=size(config),
+        channels=C,
+        mean=mean[:C] if C == 3 else (float(np.mean(mean)),),
+        std=std[:C] if C == 3 else (float(np.mean(std)),),
+        split=config.split,
+        data_dir=config.data_dir,
+    )
+
+
+def network(config: Config) -> tuple[Model, Variables | None]:
+    """Makes the network of a configuration, and reads its weights if it has any.
+
+    Returns:
+        The network, and its trained variables with a leading axis [S]: one seed, or as many as the
+        run has whose folder is given.
+
+    Raises:
+        InputError: where the weights are those of another network.
+    """
+
+    def with_classes(num_classes: int) -> Model:
+        return models.create(
+            config.network,
+            num_classes=num_classes,
+            image_size=size(config),
+            channels=config.channels,
+        )
+
+    usual = config.num_classes or (1000 if is_imagenet(config) else 10)
+    if not config.weights:
+        return with_classes(usual), None
+    if pathlib.Path(config.weights).is_dir():
+        trained = checkpoints.read_variables(pathlib.Path(config.weights))
+    else:
+        state = weights.read(config.weights)
+        trained = jax.tree.map(lambda x: x[None], models.from_torch(config.network, state))
+    found = _shapes(jax.tree.map(lambda x: x[0], trained))
+    dense = sorted({shape[-1] for shape in found.values() if len(shape) == 2})
+    for num_classes in dict.fromkeys((usual, 0, *dense)):  # 0: without a classifier
+        model = with_classes(num_classes)
+        expected = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
+        if expected == found:
+            return model, trained
+    expected = _shapes(jax.eval_shape(with_classes(usual).init, jax.random.key(0)))
+    name, ours, theirs = next(
+        (name, expected.get(name), found.get(name))
+        for name in sorted(expected | found)
+        if expected.get(name) != found.get(name)
+    )
+    raise InputError(
+        f"weights={config.weights!r} are not of a {config.network} for {config.channels} channels "
+        f"of {size(config)} pixels: {name} is {theirs or 'missing'} instead of {ours or 'absent'}"
+    )
+
+
+def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
+    return {".".join(path): x.shape for path, x in flat(variables).items()}
+
+
+def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
+    """Measures a network; `workdir` stays untouched.
+
+    Returns:
+        D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer],
+        as of `layers.sensitivities`; spectrum, eigenvalue and frequency_content, as of
+        `layers.spectra`. States are init, a random network, and trained, where there are weights.
+    """
+    del workdir
+    model, trained = network(config)
+    seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
+    key_init, key_copies, key_shuffle = jax.random.split(jax.random.key(config.seed), 3)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key_init, jnp.array(seeds))
+    states = {"init": jax.jit(jax.vmap(model.init))(keys)}
+    if trained is not None:
+        states["trained"] = jax.tree.map(jnp.asarray, trained)
+
+    def measure(features: layers.Features, networks: Variables):
+        return sensitivity.measure(
+            features,
+            images(config),
+            key_copies,
+            delta=config.delta,
+            cut=config.cut,
+            interpolation=config.interpolation,
+            transforms=config.transforms,
+            networks=networks,
+            batch_size=config.batch_size,
+            progress=True,
+        )
+
+    measured = layers.sensitivities(model, states, seeds, key_shuffle, measure)
+    return xr.merge([measured, layers.spectra(states, seeds)])
+
+
+def figures(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Returns the figures that the results allow."""
+    of_filters = ("fig04", "fig12") if dataset.sizes["conv"] else ()
+    return ("fig03", "fig09", *of_filters)
+
+
+def summary(dataset: xr.Dataset) -> str:
+    """Returns the table of sensitivities: means over seeds, with their standard errors."""
+    state = dataset.state.values[-1]
+    mean = dataset.mean("seed", skipna=False)
+    error = {name: ((dataset[f"{name}_error"] ** 2).mean("seed")) ** 0.5 for name in "DGR"}
+    columns = [("D", "all"), ("G", "all"), ("R", "all"), ("R", "mean"), ("R", "shuffled")]
+    if state == "trained":
+        columns.append(("R", "init"))
+    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
+    names = [name if kind == "all" else f"{name} {kind}" for name, kind in columns]
+    rows = [
+        f"network in state {state}; ± is the standard error over images and their copies",
+        "layer".ljust(width) + "".join(f"{name:>21s}" for name in names),
+    ]
+    for layer in dataset.layer.values:
+        row = str(layer).ljust(width)
+        for name, kind in columns:
+            at = {"state": state, "channels": kind, "layer": layer}
+            if kind == "init":
+                at |= {"state": "init", "channels": "all"}
+            value, plus_minus = float(mean[name].sel(at)), float(error[name].sel(at))
+            number = f"{value:.4g} ± {plus_minus:.2g}" if value == value else "—"
+            row += f"{number:>21s}"
+        rows.append(row)
+    return "\n".join(rows)
