@@ -1,22 +1,26 @@
 """What all figures share: size, colours and how they are written."""
 
 import argparse
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
+import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 WIDTH = 5.5  # inches: the text of the paper
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 GREY, BLACK = "#8C8C8C", "#000000"
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK)
 
 mpl.use("Agg")
 mpl.rcParams.update(
@@ -49,6 +53,45 @@ def plain_decades(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def curve(
+    axes: Axes,
+    x: ArrayLike,
+    dataset: xr.Dataset,
+    name: str,
+    line: str,
+    *,
+    color: str,
+    label: str | None = None,
+) -> None:
+    """Draws a variable [seed, layer] against x: its mean over seeds, with a band.
+
+    The band is the range over seeds; for a single seed the standard error, where it is known.
+    """
+    values = dataset[name]
+    low, high = values.min("seed"), values.max("seed")
+    if values.sizes["seed"] == 1 and f"{name}_error" in dataset:
+        error = dataset[f"{name}_error"].isel(seed=0)
+        low, high = low - error, high + error
+    axes.plot(x, values.mean("seed"), line, color=color, label=label)
+    axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+
+
+def colors() -> Iterator[str]:
+    """Yields the colours of a figure's networks, over and over."""
+    return itertools.cycle(COLORS)
+
+
+def network_of(dataset: xr.Dataset) -> str:
+    """Returns the name of the network that the results are of."""
+    return dataset.attrs["config"]["network"]
+
+
+def images_of(dataset: xr.Dataset) -> str:
+    """Returns the name of the images that it was measured on."""
+    config = dataset.attrs["config"]
+    return pathlib.Path(config.get("images") or config["data"]).stem
 
 
 def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.Path:

@@ -30,7 +30,7 @@ from relstab_jax.measures import diffeomorphism, noise
 
 _REFERENCE_EXAMPLES = 32  # whose mean is the reference c
 
-# Bytes of representations on a CPU at a time, for which batches are chosen: larger ones are no
+# Bytes of representations at a time for which batches are chosen, on a CPU: larger ones are no
 # faster. Elsewhere it is a part of the device's memory.
 _CPU_BYTES = 2**29
 _DEVICE_PART = 0.2
@@ -314,16 +314,21 @@ def measure(
 
     mesh = Mesh(np.array(jax.local_devices()), ("image",))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    networks, key = jax.device_put((networks, key), everywhere)
-    total, step = _compile(features_fn, networks is not None, copies, mesh)
+    add_to_reference, step = _compile(features_fn, networks is not None, copies, mesh)
     with jax.default_matmul_precision("highest"):
         layers = _layers(features_fn, networks, read(np.arange(1)))
         b = min(batch_size or _batch_size(list(layers.values())), -(-P // mesh.size))
         few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
-        sums = [total(networks, read(index)) for index in _reference_examples(P).reshape(-1, few)]
-        reference = jax.tree.map(lambda *f: sum(f[1:], f[0]) / _REFERENCE_EXAMPLES, *sums)
-        offset = jax.tree.map(jnp.zeros_like, reference)
-        reference, offset = jax.device_put((reference, offset), everywhere)
+        stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
+        reference = [
+            jnp.zeros(stack + f.shape[1:], jnp.promote_types(f.dtype, jnp.float32))
+            for f in layers.values()
+        ]
+        for index in _reference_examples(P).reshape(-1, few):
+            reference = add_to_reference(networks, reference, read(index))
+        networks, reference, offset, key = jax.device_put(
+            (networks, reference, jax.tree.map(jnp.zeros_like, reference), key), everywhere
+        )
         parts = []
         with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
             for start in range(0, P, b * mesh.size):
@@ -369,30 +374,35 @@ def _layers(
     networks: PyTree | None,
     image: Float[np.ndarray, "1 size size C"],
 ) -> dict[Any, jax.ShapeDtypeStruct]:
-    """Returns the shapes of the representations of one image, in the order of `features_fn`."""
+    """Returns the shapes of a network's representations of one image, in their order."""
     names: list[Any] = []
 
-    def representations(network: PyTree | None, image: Array) -> list[Array]:
-        f = features_fn(image) if network is None else features_fn(network, image)
+    def representations(networks: PyTree | None, image: Array) -> list[Array]:
+        if networks is None:
+            f = features_fn(image)
+        else:
+            f = features_fn(jax.tree.map(lambda leaf: leaf[0], networks), image)
         names[:] = f  # `eval_shape` would sort the keys of a dict
         return list(f.values())
 
-    stack = representations if networks is None else jax.vmap(representations, (0, None))
-    shapes = jax.eval_shape(stack, networks, image)
+    shapes = jax.eval_shape(representations, networks, image)
     for name, f in zip(names, shapes, strict=True):
-        of_network = f.shape if networks is None else f.shape[1:]
-        if of_network[:1] != (1,):
+        if f.shape[:1] != (1,):
             raise InputError(
-                f"the representation {name!r} of one image has shape {of_network}; the first axis "
+                f"the representation {name!r} of one image has shape {f.shape}; the first axis "
                 "of what features_fn returns must be that of the images"
             )
     return dict(zip(names, shapes, strict=True))
 
 
 def _batch_size(shapes: list[jax.ShapeDtypeStruct]) -> int:
-    """Returns how many images to take at a time, from their representations of one."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    memory = _DEVICE_PART * stats["bytes_limit"] if "bytes_limit" in stats else _CPU_BYTES
+    """Returns how many images a device takes at a time, from one network's representations."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        memory = _DEVICE_PART * stats["bytes_limit"]
+    else:
+        memory = _CPU_BYTES / len(devices)
     bytes_of_one = 3 * sum(f.size * f.dtype.itemsize for f in shapes)  # with two copies of it
     return max(1, int(memory / bytes_of_one))
 
@@ -404,31 +414,41 @@ def _compile(
     """Compiles what `measure` does with a batch of images; kept for the next call.
 
     Returns:
-        (networks, images) -> sum of each representation; and, on batches spread over the devices,
-        (networks, reference, offset, key, images, index, weights) -> the new offset, and (spread,
-        deformed, noisy) of each representation. It consumes `offset`.
+        (networks, reference, images) -> the reference with the share of some images added to it;
+        and, on batches spread over the devices, (networks, reference, offset, key, images, index,
+        weights) -> the new offset, and (spread, deformed, noisy) of each representation. The first
+        consumes `reference`, the second `offset`.
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
-    over_networks = jax.vmap if stacked else lambda function: function
 
     def features(network: PyTree | None, images: Array) -> list[Float[Array, "b ..."]]:
         f = features_fn(images) if network is None else features_fn(network, images)
         return [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in f.values()]
 
-    def total(networks: PyTree | None, images: Array) -> list[Array]:
-        return over_networks(lambda v: [f.sum(axis=0) for f in features(v, images)])(networks)
+    def over_networks(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        # One after the other: their representations need not be in memory together.
+        return partial(lax.map, function) if stacked else function
+
+    def add_to_reference(networks, reference, images):
+        def of_network(network: tuple[PyTree | None, list[Array]]) -> list[Array]:
+            f = features(network[0], images)
+            total = [x.sum(axis=0) for x in f]
+            return [c + x / _REFERENCE_EXAMPLES for c, x in zip(network[1], total, strict=True)]
+
+        return over_networks(of_network)((networks, reference))
 
     def step(networks, reference, offset, key, images, index, weights):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
         deformed, noisy = jax.vmap(copies)(keys, images)
 
-        def of_network(network: PyTree | None, reference: list[Array]) -> list[Distances]:
-            f = partial(features, network)
-            return of_batch(f, reference, images, deformed, noisy, weights)
+        def of_network(network: tuple[PyTree | None, list[Array]]) -> list[tuple[Array, ...]]:
+            f = partial(features, network[0])
+            distances = of_batch(f, network[1], images, deformed, noisy, weights)
+            return [d[1:] for d in distances]
 
-        new = over_networks(of_network)(networks, reference)
-        offset = [o + lax.psum(d.offset, "image") for o, d in zip(offset, new, strict=True)]
-        return offset, [(d.spread, d.deformed, d.noisy) for d in new]
+        new = over_networks(of_network)((networks, reference))
+        offset = [o + lax.psum(d[0], "image") for o, d in zip(offset, new, strict=True)]
+        return offset, [d[1:] for d in new]
 
     sharded_step = jax.shard_map(
         step,
@@ -437,4 +457,4 @@ def _compile(
         out_specs=(everywhere, PartitionSpec(None, "image") if stacked else spread),
         check_vma=False,
     )
-    return jax.jit(total), jax.jit(sharded_step, donate_argnums=2)
+    return jax.jit(add_to_reference, donate_argnums=1), jax.jit(sharded_step, donate_argnums=2)

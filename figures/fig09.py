@@ -1,0 +1,47 @@
+"""Fig. 9: D_k, G_k and R_k against relative depth: trained, with shuffled channels, and at init.
+
+A row for each results file.
+
+    python -m figures.fig09 runs/measure/results.json
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from figures import style
+from relstab_jax import results
+
+CURVES = (
+    (-1, "all", style.BLUE, "o-"),
+    (-1, "shuffled", style.BLUE, "o--"),
+    (-1, "mean", style.SKY, "s:"),
+    (0, "all", style.GREY, "o-"),
+)
+
+
+def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws the networks in `paths`; returns the path of the PNG."""
+    figure, rows = style.panels(len(paths), 3, row_height=2)
+    for row, path in zip(rows, paths, strict=True):
+        dataset = results.load(path)
+        for axes, name in zip(row, "DGR", strict=True):
+            for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:
+                shown = dataset.isel(state=state).sel(channels=channels)
+                known = shown[name].notnull().all("seed").values
+                if not known.any():
+                    continue
+                label = f"{shown.state.item()}, {channels}"
+                shown = shown.isel(layer=known)
+                style.curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
+            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"${name}_k$")
+            style.plain_decades(axes.yaxis)
+        row[0].set_ylabel(f"{style.network_of(dataset)} on {style.images_of(dataset)}")
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return style.write(figure, "fig09", folder)
+
+
+if __name__ == "__main__":
+    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
+    print(draw(arguments.results, arguments.output))

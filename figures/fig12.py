@@ -1,0 +1,43 @@
+"""Fig. 12: the spatial frequency content of filters against relative depth; 1 for white filters.
+
+A panel for each set of images, a colour for each network: one results file each.
+
+    python -m figures.fig12 runs/measure/results.json
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from figures import style
+from relstab_jax import results
+
+
+def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws the networks in `paths`; returns the path of the PNG."""
+    datasets = [results.load(path) for path in paths]
+    sets_of_images = list(dict.fromkeys(map(style.images_of, datasets)))
+    figure, [row] = style.panels(1, len(sets_of_images), row_height=2.3)
+    for axes, images in zip(row, sets_of_images, strict=True):
+        for dataset, color in zip(datasets, style.colors(), strict=False):
+            if style.images_of(dataset) != images:
+                continue
+            spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
+            K = spatial.sizes["conv"]
+            depth = np.arange(1, K + 1) / K
+            for state, line in zip(spatial.state.values[::-1], ("o-", "o:"), strict=False):
+                label = f"{style.network_of(dataset)}, {state}"
+                shown = spatial.sel(state=state)
+                style.curve(axes, depth, shown, "frequency_content", line, color=color, label=label)
+        axes.set(title=images, xlabel="relative depth of the convolution", ylim=(0, None))
+        axes.axhline(1, color=style.GREY, lw=0.8, ls="--")
+        axes.legend(loc="best")
+    row[0].set_ylabel("frequency content of filters")
+    return style.write(figure, "fig12", folder)
+
+
+if __name__ == "__main__":
+    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
+    print(draw(arguments.results, arguments.output))

@@ -1,0 +1,143 @@
+"""Prints the time in which D, G and R of every layer of VGG11 are measured on CIFAR-10.
+
+    python -m tests.benchmarks.sensitivity [--images 500] [--repeats 3] [--tfds FOLDER]
+
+Baselines in the same run, taking turns: this program's own three forward passes, and the published
+way in eager PyTorch: images deformed one by one, all pairs of representations for the denominator,
+in float64 as published and in float32. Without a TFDS folder the images are Gaussian noise.
+"""
+
+import argparse
+import math
+import statistics
+import time
+from functools import partial
+
+import jax
+import numpy as np
+import torch
+
+from relstab_jax import models
+from relstab_jax.data import images as image_sets
+from relstab_jax.measures import sensitivity
+from tests import torch_networks
+
+BATCH = 50
+
+
+def deform(image: torch.Tensor, cut: int = 3, delta: float = 1.0) -> torch.Tensor:
+    """One maximum-entropy diffeomorphism of one image [C, n, n], bilinear."""
+    n = image.shape[-1]
+    x = torch.linspace(0, 1, n, dtype=image.dtype)
+    k = torch.arange(1, cut + 1, dtype=image.dtype)
+    i, j = torch.meshgrid(k, k, indexing="ij")
+    r = (i**2 + j**2).sqrt()
+    e = (r < cut + 0.5) / r
+    s = torch.sin(math.pi * x[:, None] * k[None])
+    T = 4 * delta**2 / (math.pi * n**2 * math.log(cut))
+    dx, dy = (
+        T**0.5 * n * torch.einsum("ij,xi,yj->yx", torch.randn(cut, cut, dtype=x.dtype) * e, s, s)
+        for _ in range(2)
+    )
+    rows, columns = torch.meshgrid(
+        torch.arange(n, dtype=x.dtype), torch.arange(n, dtype=x.dtype), indexing="ij"
+    )
+    xn, yn = (columns - dx).clamp(0, n - 1), (rows - dy).clamp(0, n - 1)
+    xf, yf, xc, yc = xn.floor().long(), yn.floor().long(), xn.ceil().long(), yn.ceil().long()
+    xv, yv = xn - xf, yn - yf
+    return (
+        (1 - yv) * (1 - xv) * image[..., yf, xf]
+        + (1 - yv) * xv * image[..., yf, xc]
+        + yv * (1 - xv) * image[..., yc, xf]
+        + yv * xv * image[..., yc, xc]
+    )
+
+
+def published(images: np.ndarray, dtype: torch.dtype) -> float:
+    """Returns the seconds of the published way."""
+    network = torch_networks.VGG(batch_norm=False).to(dtype).eval()
+    kept: list[torch.Tensor] = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_hook(lambda _, __, f: kept.append(f.clone()))
+    x = torch.tensor(images.transpose(0, 3, 1, 2), dtype=dtype)
+    began = time.perf_counter()
+    with torch.no_grad():
+        deformed = torch.stack([deform(image) for image in x])
+        eta = torch.randn_like(x)
+        norm = (deformed - x).flatten(1).norm(dim=1) / eta.flatten(1).norm(dim=1)
+        noisy = x + eta * norm[:, None, None, None]
+
+        def features(x: torch.Tensor) -> list[torch.Tensor]:
+            batches = []
+            for start in range(0, len(x), 100):
+                kept.clear()
+                network(x[start : start + 100])
+                batches.append([f.flatten(1) for f in kept])
+            return [torch.cat(f) for f in zip(*batches, strict=True)]
+
+        for f, f_deformed, f_noisy in zip(
+            features(x), features(deformed), features(noisy), strict=True
+        ):
+            N = (torch.cdist(f, f) ** 2).mean()
+            D = ((f_deformed - f) ** 2).sum(1).mean() / N
+            G = ((f_noisy - f) ** 2).sum(1).mean() / N
+            (D / G).item()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tfds", help="folder of a prepared CIFAR-10")
+    arguments = parser.parse_args()
+    P = arguments.images
+    if arguments.tfds:
+        x, _ = image_sets.load("cifar10", f"test[:{P}]", arguments.tfds)
+        x = np.asarray(image_sets.normalise(x, image_sets.CIFAR10_MEAN, image_sets.CIFAR10_STD))
+    else:
+        x = np.random.default_rng(0).normal(size=(P, 32, 32, 3)).astype(np.float32)
+
+    model = models.create("VGG11", num_classes=10, image_size=32, channels=3)
+    variables = jax.jit(model.init)(jax.random.key(0))
+    stack = jax.tree.map(lambda a: a[None], variables)
+    forward = jax.jit(lambda v, x: [f.mean() for f in model.features(v, x).values()])
+
+    def three_forward_passes() -> float:
+        began = time.perf_counter()
+        for _ in range(3):
+            for start in range(0, P, BATCH):
+                done = forward(variables, x[start : start + BATCH])
+        jax.block_until_ready(done)
+        return time.perf_counter() - began
+
+    def ours() -> float:
+        began = time.perf_counter()
+        jax.block_until_ready(
+            sensitivity.measure(
+                model.features, x, jax.random.key(1), networks=stack, batch_size=BATCH
+            )
+        )
+        return time.perf_counter() - began
+
+    ways = {
+        "three forward passes of our own": three_forward_passes,
+        "ours": ours,
+        "PyTorch, float32": partial(published, x, torch.float32),
+        "PyTorch, float64, as published": partial(published, x, torch.float64),
+    }
+    three_forward_passes()
+    print(f"first call, which compiles: {ours():.2f} s", flush=True)
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(arguments.repeats)]
+    mine = [r["ours"] for r in rounds]
+    for name in ways:
+        times = [r[name] for r in rounds]
+        ratio = statistics.median(t / m for t, m in zip(times, mine, strict=True))
+        print(f"{name:34s} {statistics.median(times):7.2f} s   {ratio:6.2f} × ours")
+
+
+if __name__ == "__main__":
+    main()
