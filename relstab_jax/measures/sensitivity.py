@@ -310,7 +310,7 @@ def measure(
         images = np.asarray(images)  # of which batches are cut at no cost
 
     def read(index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size C"]:
-        return np.stack([np.asarray(images[i], dtype) for i in index.clip(max=P - 1)])
+        return np.stack([np.asarray(images[min(int(i), P - 1)], dtype) for i in index])
 
     mesh = Mesh(np.array(jax.local_devices()), ("image",))
     everywhere = NamedSharding(mesh, PartitionSpec())

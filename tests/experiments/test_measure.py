@@ -1,0 +1,145 @@
+"""The measurement of a network from the command line's configuration, on real images."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from safetensors.numpy import save_file
+
+from configs import measure as measure_config
+from figures import fig03, fig04, fig09, fig12
+from relstab_jax import models, results
+from relstab_jax.data import images
+from relstab_jax.errors import InputError
+from relstab_jax.experiments import layers, measure
+from relstab_jax.measures import filters, sensitivity
+
+TFDS = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
+
+
+def config(**fields):
+    made = measure_config.get_config("smoke")
+    made.update({"network": "LeNet", "data_dir": TFDS, "number": 6} | fields)
+    return made.lock()
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    model = models.create("LeNet", num_classes=7, image_size=32, channels=3)
+    return model, model.init(jax.random.key(5))
+
+
+@pytest.fixture(scope="module")
+def weights(lenet, tmp_path_factory):
+    """A LeNet of 7 classes, as PyTorch would have saved it."""
+    state = {}
+    for layer, params in lenet[1]["params"].items():
+        w = np.asarray(params["kernel"])
+        order = (3, 2, 0, 1) if w.ndim == 4 else (1, 0)
+        state[f"{layer}.weight"] = np.ascontiguousarray(w.transpose(order))
+        state[f"{layer}.bias"] = np.asarray(params["bias"])
+    path = tmp_path_factory.mktemp("weights") / "lenet.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(weights, tmp_path_factory):
+    made = config(weights=str(weights), transforms=2)
+    measure.check(made)
+    dataset = measure.run(made, tmp_path_factory.mktemp("run"))
+    dataset.attrs["config"] = made.to_dict()
+    return dataset
+
+
+def test_results_have_the_schema(measured):
+    for name in ("D", "G", "R", "D_error", "G_error", "R_error"):
+        assert measured[name].dims == ("state", "channels", "seed", "layer")
+        assert measured[name].shape == (2, 3, 1, 5)
+    assert measured.layer.values.tolist() == ["conv1", "conv2", "fc1", "fc2", "output"]
+    assert measured.state.values.tolist() == ["init", "trained"]
+    maps = measured.D.sel(channels="mean").notnull().all(["state", "seed"])
+    assert maps.values.tolist() == [True, True, False, False, False]
+    assert measured.D.sel(channels=["all", "shuffled"]).notnull().all()
+    assert measured.spectrum.shape == (2, 1, 2, 25)
+    assert "network in state trained" in measure.summary(measured)
+
+
+def test_values_are_those_of_the_network_alone(measured, lenet):
+    model, variables = lenet
+    pixels, _ = images.load("cifar10", "test", TFDS)
+    x = images.normalise(
+        pixels[np.linspace(0, 49, 6).astype(int)], images.CIFAR10_MEAN, images.CIFAR10_STD
+    )
+    _, key, _ = jax.random.split(jax.random.key(0), 3)
+    alone = sensitivity.measure(
+        lambda x: layers.layers_of(model, variables, x), x, key, transforms=2
+    )
+    for layer, s in alone.items():
+        at = measured.sel(state="trained", channels="all", layer=layer, seed=0)
+        np.testing.assert_allclose((at.D, at.G, at.R_error), (s.D, s.G, s.R_error), rtol=1e-3)
+    w = variables["params"]["conv2"]["kernel"]
+    found = measured.spectrum.sel(state="trained", conv="conv2", seed=0)
+    np.testing.assert_allclose(found, filters.spectrum(w), rtol=1e-5)
+
+
+def test_an_orbax_checkpoint_does_as_well(measured, lenet, tmp_path):
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "lenet", lenet[1])
+    model, trained = measure.network(config(weights=str(tmp_path / "lenet")))
+    assert model.apply(lenet[1], jnp.zeros((2, 32, 32, 3))).shape == (2, 7)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), trained, dict(lenet[1]))
+
+
+@pytest.mark.parametrize("figure", [fig03, fig04, fig09, fig12])
+def test_the_figures_are_drawn(figure, measured, tmp_path):
+    path = results.save(measured, tmp_path)
+    assert f"{figure.__name__.split('.')[-1]}" in measure.figures(measured)
+    assert figure.draw([path, path], tmp_path).stat().st_size > 10_000
+
+
+def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):
+    params = lenet[1]["params"]
+    shuffled = models.shuffled(jax.random.key(2), lenet[1])["params"]
+    for layer in ("fc1", "fc2", "fc3"):
+        np.testing.assert_array_equal(shuffled[layer]["kernel"], params[layer]["kernel"])
+    for layer in ("conv1", "conv2"):
+        np.testing.assert_array_equal(shuffled[layer]["bias"], params[layer]["bias"])
+        w, v = (np.asarray(p[layer]["kernel"]) for p in (params, shuffled))
+        came_from = [
+            next(c for c in range(w.shape[2]) if np.array_equal(w[:, :, c], v[:, :, d]))
+            for d in range(w.shape[2])
+        ]
+        assert sorted(came_from) == list(range(w.shape[2]))
+    assert not np.array_equal(params["conv2"]["kernel"], shuffled["conv2"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"network": "LeNett"}, "unknown network 'LeNett'"),
+        ({"number": 51}, "P=51 images must be at least 2 and at most the 50"),
+        ({"images": "nowhere/deep"}, "there is no such folder"),
+        ({"images": "mnist"}, "holds no prepared mnist"),
+        ({"normalisation": "mnist"}, "normalisation='mnist' is not known: use one of 'cifar10'"),
+        ({"cut": 1}, "cut=1 must lie between 2 and 16"),
+        ({"delta": -1.0}, "delta=-1.0 pixels must be positive"),
+        ({"transforms": 0}, "transforms=0 must be at least 1"),
+        ({"interpolation": "cubic"}, "'cubic' is not known"),
+        ({"weights": "missing.safetensors"}, "no such file"),
+        ({"weights": TFDS}, "holds no run with trained networks and no checkpoint"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        measure.check(config(**fields))
+
+
+def test_weights_of_another_network_are_refused(weights):
+    with pytest.raises(InputError, match="not the state dict of this network: missing"):
+        measure.check(config(weights=str(weights), network="VGG11"))
+    with pytest.raises(InputError, match=r"fc1\.kernel is \(400, 120\) instead of"):
+        measure.check(config(weights=str(weights), image_size=40))
