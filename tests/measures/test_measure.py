@@ -4,6 +4,8 @@ import functools
 import logging
 import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -232,3 +234,32 @@ def test_representations_must_keep_the_images_apart():
 def test_copies_fold_where_the_displacement_is_too_large():
     with pytest.warns(UserWarning, match="fold over themselves"):
         sensitivity.measure(lambda x: {"x": x}, drawn(), KEY, delta=4)
+
+
+MEMORY = """
+import resource, sys
+import jax, jax.numpy as jnp, numpy as np
+from relstab_jax.measures import sensitivity
+
+class Images:
+    shape = (int(sys.argv[1]), 32, 32, 1)
+    def __len__(self):
+        return self.shape[0]
+    def __getitem__(self, i):
+        return np.random.default_rng(i).normal(size=self.shape[1:])
+
+sensitivity.measure(lambda x: {"1 MB": jnp.tile(x, 256)}, Images(), jax.random.key(0), batch_size=8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    few, many = (
+        float(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, P], check=True, capture_output=True
+            ).stdout
+        )
+        for P in ("40", "400")
+    )
+    assert many - few < 100, "megabytes; 360 images have 1 GB of representations, copies included"
