@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from figures import style
 from relstab_jax import results
@@ -46,7 +46,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         axes.set_title(title, fontsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         axes.tick_params(labelsize=6)
-        style.plain_decades(axes.yaxis)
+        axes.yaxis.set_major_locator(LogLocator(numticks=4))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
     figure.supylabel(r"$\gamma_{k,l}$: full trained, dotted at initialisation", fontsize=8)
     return style.write(figure, "fig04", folder)

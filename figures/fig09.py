@@ -38,7 +38,7 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
             style.plain_decades(axes.yaxis)
         row[0].set_ylabel(f"{style.network_of(dataset)} on {style.images_of(dataset)}")
     handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3.5)
     return style.write(figure, "fig09", folder)
 
 

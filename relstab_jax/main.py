@@ -8,6 +8,7 @@ import logging
 import pathlib
 import sys
 import time
+import warnings
 from types import ModuleType
 
 import absl.logging
@@ -87,6 +88,7 @@ def main(_: list[str]) -> None:
     """Runs the configuration of the command line."""
     absl.logging.set_verbosity(absl.logging.WARNING)
     absl.logging.get_absl_handler().setFormatter(logging.Formatter("%(message)s"))
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         workdir = _WORKDIR.value or default_workdir(
             config_flags.get_config_filename(flags.FLAGS["config"])

@@ -4,13 +4,17 @@ import json
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib import pyplot as plt
+from scipy.stats import spearmanr
 
-from figures import fig02, fig05, fig06, fig07, style
+from figures import fig01_left, fig02, fig03, fig04, fig05, fig06, fig07, fig09, fig12, style
+from relstab_jax import results
 
 RESULTS = pathlib.Path(style.__file__).parent / "results"
 TASKS = [RESULTS / "task1-laptop.json", RESULTS / "task2-laptop.json"]
+VGG16 = RESULTS / "measure-vgg16.json"
 
 
 @pytest.mark.parametrize(
@@ -21,8 +25,22 @@ TASKS = [RESULTS / "task1-laptop.json", RESULTS / "task2-laptop.json"]
         lambda folder: fig06.draw([RESULTS / "homogeneous.json"], folder),
         lambda folder: fig07.draw(TASKS, folder),
         lambda folder: fig07.draw(TASKS[:1], folder),
+        lambda folder: fig03.draw([VGG16], folder),
+        lambda folder: fig04.draw([VGG16], folder),
+        lambda folder: fig09.draw([VGG16], folder),
+        lambda folder: fig12.draw([VGG16], folder),
     ],
-    ids=["fig02", "fig05", "fig06", "fig07", "fig07 of one task"],
+    ids=[
+        "fig02",
+        "fig05",
+        "fig06",
+        "fig07",
+        "fig07 of one task",
+        "fig03",
+        "fig04",
+        "fig09",
+        "fig12",
+    ],
 )
 def test_figures_are_written_at_the_width_of_the_text(draw, tmp_path):
     path = draw(tmp_path)
@@ -53,3 +71,27 @@ def test_fig07_shows_the_means_over_seeds(monkeypatch, tmp_path):
             shown = lines["exact, nothing fitted"].get_ydata()
             np.testing.assert_allclose(shown[exact > 0], exact[exact > 0])
     plt.close(drawn[0])
+
+
+def test_fig01_deforms_an_image_file(tmp_path):
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    stripes = np.stack(
+        [np.add.outer(ramp, ramp), np.subtract.outer(ramp, ramp), ramp + 0 * ramp[:, None]], -1
+    )
+    PIL.Image.fromarray(stripes).save(tmp_path / "image.png")
+    path = fig01_left.draw(str(tmp_path / "image.png"), tmp_path, size=32)
+    assert abs(plt.imread(path).shape[1] - 200 * style.WIDTH) <= 2
+
+
+def test_imagenet_vgg16_shows_what_figs_3_and_4_claim():
+    """R falls with depth, less so with shuffled channels; filters are low-frequency."""
+    trained = results.load(VGG16).sel(state="trained").isel(seed=0)
+    R, shuffled = (trained.R.sel(channels=c).values for c in ("all", "shuffled"))
+    error = np.hypot(*(trained.R_error.sel(channels=c).values for c in ("all", "shuffled")))
+    assert (shuffled - R > 3 * error).all()
+    for values in (R, shuffled):
+        assert spearmanr(np.arange(len(values)), values).statistic < -0.9
+    assert R[-1] < 0.1 * R[0]
+    first_mode = trained.spectrum.isel(mode=0) / trained.spectrum.sum("mode")
+    assert (first_mode[1:] > 0.24).all()
+    assert first_mode[0] < 0.24
