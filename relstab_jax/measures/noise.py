@@ -1,6 +1,7 @@
 """Noise for the sensitivity G."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 
@@ -17,3 +18,14 @@ def gaussian(
     """
     noise = variance**0.5 * jax.random.normal(key, images.shape, images.dtype)
     return jax.nn.relu(noise) if rectified else noise
+
+
+def isotropic(
+    key: Key[Array, ""], image: Float[Array, "*x"], norm: Float[Array, ""]
+) -> Float[Array, "*x"]:
+    """Returns noise of a given norm and a direction drawn uniformly, in the shape of `image`.
+
+    With the norm ‖τx - x‖ of a deformation this is the noise of G in Eq. 1.
+    """
+    direction = jax.random.normal(key, (image.size,), image.dtype)  # flat: XLA compiles that faster
+    return (direction * (norm / jnp.linalg.norm(direction))).reshape(image.shape)
