@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from relstab_jax import results
 from relstab_jax.config import Config
-from relstab_jax.errors import InputError
+from relstab_jax.errors import Diverged, InputError
 from relstab_jax.training.interruption import Interrupted
 from relstab_jax.training.sweep import one_device_per_core
 
@@ -55,7 +55,8 @@ def run(config: Config, workdir: pathlib.Path) -> None:
         results.save(dataset, workdir)
     print(experiment.summary(dataset))
     print(f"results: {path}")
-    print(f"figure:  {figure(config.figure, path)}")
+    if config.figure:
+        print(f"figure:  {figure(config.figure, path)}")
 
 
 def figure(name: str, path: pathlib.Path) -> pathlib.Path:
@@ -92,7 +93,7 @@ def main(_: list[str]) -> None:
         )
         one_device_per_core()
         run(_CONFIG.value, pathlib.Path(workdir))
-    except InputError as error:
+    except (InputError, Diverged) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
         print(f"{interrupted}; the same command goes on from there.")
