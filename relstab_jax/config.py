@@ -14,14 +14,18 @@ def with_presets(config: Config, words: str, presets: Mapping[str, Mapping[str, 
     Args:
         config: the setting without a preset.
         words: names of presets, separated by commas, in any order; may be empty.
-        presets: for each name the fields it sets, as {"field" or "group.field": value}.
+        presets: for each name the fields it sets, as {"field" or "group.field": value}. Where two
+            set the same field, the later one here counts.
 
     Raises:
         InputError: for a word that names no preset.
     """
-    for word in filter(None, words.split(",")):
+    given = [word for word in words.split(",") if word]
+    for word in given:
         if word not in presets:
             known = f"use {', '.join(presets)}, or none" if presets else "there are none"
             raise InputError(f"unknown preset {word!r}: {known}")
-        config.update_from_flattened_dict(presets[word])
+    for name, fields in presets.items():
+        if name in given:
+            config.update_from_flattened_dict(fields)
     return config

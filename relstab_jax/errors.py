@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""The exceptions that speak to the user."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     Raised before anything is compiled or written; the command line prints it without a traceback.
     """
+
+
+class Diverged(Exception):
+    """A training whose loss is not finite any more; the command line prints it as one sentence."""

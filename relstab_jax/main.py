@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from relstab_jax import results
 from relstab_jax.config import Config
-from relstab_jax.errors import InputError
+from relstab_jax.errors import Diverged, InputError
 from relstab_jax.training.interruption import Interrupted
 from relstab_jax.training.sweep import one_device_per_core
 
@@ -95,7 +95,7 @@ def main(_: list[str]) -> None:
         )
         one_device_per_core()
         run(_CONFIG.value, pathlib.Path(workdir))
-    except InputError as error:
+    except (InputError, Diverged) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
         print(f"{interrupted}; the same command goes on from there.")

@@ -4,10 +4,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Array, Float, Int, UInt8
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 from tensorflow_datasets.core import constants
 from tqdm import tqdm
 
@@ -78,3 +80,24 @@ def normalise(
     """Returns (pixel / 255 - mean) / std, channel by channel, in float32."""
     pixels = jnp.asarray(images, jnp.float32) / 255
     return (pixels - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+
+
+def random_crop(
+    key: Key[Array, ""], image: UInt8[Array, "H W C"], padding: int
+) -> UInt8[Array, "H W C"]:
+    """Returns a window of the image's size, anywhere in the image with a black frame around it."""
+    framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return lax.dynamic_slice(framed, (top, left, 0), image.shape)
+
+
+def random_flip(key: Key[Array, ""], image: Shaped[Array, "H W C"]) -> Shaped[Array, "H W C"]:
+    """Returns the image or its mirror image, left and right exchanged, each as likely."""
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def with_noise(
+    key: Key[Array, ""], image: Float[Array, "H W C"], eta: float
+) -> Float[Array, "H W C"]:
+    """Adds white noise of norm η: of standard deviation η/√(CHW) for each value (App. B.1)."""
+    return image + eta / image.size**0.5 * jax.random.normal(key, image.shape)

@@ -156,8 +156,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
 def figures(dataset: xr.Dataset) -> tuple[str, ...]:
     """Returns the figures that the results allow."""
-    of_filters = ("fig04", "fig12") if dataset.sizes["conv"] else ()
-    return ("fig03", "fig09", *of_filters)
+    return layers.figures(dataset)
 
 
 def summary(dataset: xr.Dataset) -> str:

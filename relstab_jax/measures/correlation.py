@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from relstab_jax.errors import InputError
 
@@ -43,4 +42,4 @@ def correlation(
     with np.errstate(invalid="ignore"):  # a draw of one network only
         rhos = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     low, high = np.nanquantile(rhos, (0.025, 0.975))
-    return Correlation(float(stats.pearsonr(*logs).statistic), float(low), float(high))
+    return Correlation(float(np.corrcoef(*logs)[0, 1]), float(low), float(high))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import layers, weights
+from relstab_jax.models.dropout import Dropout
 from relstab_jax.models.model import Model, Variables, from_flax
 
 NAMES = ("AlexNet", "alexnet")
@@ -56,7 +57,7 @@ class AlexNet(nn.Module):
             x = layers.adaptive_average_pool(x, 6)
         x = layers.flatten(x)
         for layer in ("classifier.1", "classifier.4"):
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = Dropout(0.5, train, axis_name)(x)
             x = layers.activate(self, layer, layers.Dense(4096, name=layer)(x))
         return layers.output(self, "classifier.6", x, self.num_classes)
 

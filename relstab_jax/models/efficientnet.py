@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from relstab_jax.models import layers, weights
+from relstab_jax.models.dropout import Dropout
 from relstab_jax.models.model import Model, Variables, from_flax
 
 NAMES = ("EfficientNetB0",)
@@ -49,8 +50,8 @@ class Block(nn.Module):
         stride: of the depthwise convolution.
         drop_connect: probability that the block is skipped in training, example by example, where
             input and output have the same shape.
-        train: whether it is.
         norm: makes a batch-norm from its name.
+        drop: makes a dropout from its probability.
     """
 
     expansion: int
@@ -58,8 +59,8 @@ class Block(nn.Module):
     filter_size: int
     stride: int
     drop_connect: float
-    train: bool
     norm: Any
+    drop: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H_out W_out K"]:
@@ -80,8 +81,7 @@ class Block(nn.Module):
         y = layers.Conv(self.channels, 1, use_bias=False, name="conv3")(y)
         y = self.norm(name="bn3")(y)
         if x.shape == y.shape:
-            one_draw_each = nn.Dropout(self.drop_connect, broadcast_dims=(1, 2, 3))
-            y = x + one_draw_each(y, deterministic=not self.train)
+            y = x + self.drop(self.drop_connect, whole_examples=True)(y)
         return layers.activate(self, "conv3", y, function=lambda y: y)
 
 
@@ -107,6 +107,7 @@ class EfficientNet(nn.Module):
     ) -> Float[Array, "P classes"]:
         """Returns the outputs."""
         norm = partial(layers.BatchNorm, train=train, axis_name=axis_name)
+        drop = partial(Dropout, train=train, axis_name=axis_name)
         x = layers.Conv(32, 3, padding=1, use_bias=False, name="conv1")(x)
         x = layers.activate(self, "conv1", norm(name="bn1")(x), nn.swish)
         total = sum(blocks for _, _, blocks, _, _ in _STAGES)
@@ -119,13 +120,13 @@ class EfficientNet(nn.Module):
                     filter_size,
                     stride if block == 0 else 1,
                     self.drop_connect * n / total,
-                    train,
                     norm,
+                    drop,
                     name=f"layers.{n}",
                 )(x)
                 n += 1
         x = layers.mean_pool(self, "avgpool", x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = drop(self.dropout)(x)
         return layers.output(self, "linear", x, self.num_classes)
 
 

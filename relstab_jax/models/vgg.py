@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import layers, weights
+from relstab_jax.models.dropout import Dropout
 from relstab_jax.models.model import Model, Variables, from_flax
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -82,7 +83,7 @@ class VGG(nn.Module):
         x = layers.flatten(layers.adaptive_average_pool(x, 7))
         for layer in ("classifier.0", "classifier.3"):
             x = layers.activate(self, layer, layers.Dense(4096, name=layer)(x))
-            x = nn.Dropout(0.5, deterministic=not train)(x)
+            x = Dropout(0.5, train, axis_name)(x)
         return layers.output(self, "classifier.6", x, self.num_classes)
 
 

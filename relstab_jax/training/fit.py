@@ -1,8 +1,9 @@
-"""The host's side of a sweep: progress, metrics, checkpoints and stops between compiled chunks."""
+"""The training of a sweep: its state in checkpoints, its looks, its progress bar."""
 
 import datetime
 import pathlib
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 from tqdm import tqdm
 
-from relstab_jax.results import MetricsLog
-from relstab_jax.training.checkpoints import Checkpoints
-from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training import loop
 from relstab_jax.training.sweep import Data, Look, Rules, Seed, Sweep
 
-CHUNK_SECONDS = 1.0
 LONG_ON_A_CPU = datetime.timedelta(hours=1)
 
 
@@ -32,9 +30,6 @@ def fit(
     checkpoint_minutes: float,
 ) -> Seed:
     """Trains every seed to its stop, from the newest checkpoint in `workdir` if there is one.
-
-    What a seed ends with does not depend on where the run was interrupted: a chunk is any number
-    of steps, and nothing but the step decides what happens in it.
 
     Args:
         sweep: the compiled calls.
@@ -60,54 +55,31 @@ def fit(
     unpad = jax.jit(  # copies, because `advance` consumes what a checkpoint may still be reading
         lambda tree: jax.tree.map(lambda a: jnp.copy(a[:seeds]), tree), out_shardings=everywhere
     )
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    restored = checkpoints.restore(
-        jax.tree.map(
+
+    def look(state: Seed, epoch: int) -> tuple[Seed, dict[str, Any]]:
+        state, seen = sweep.look(state, data, epoch)
+        return state, {k: np.asarray(v).tolist() for k, v in unpad(seen)._asdict().items()}
+
+    training = loop.Training(
+        start=lambda: sweep.start(keys),
+        advance=lambda state, step, until: sweep.advance(state, data, step, until),
+        look=look,
+        over=lambda state, _: bool((np.asarray(unpad(state.epochs)) > 0).all()),
+        saved=lambda state, _: unpad(state),
+        resumed=pad,
+        like=jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere),
             jax.eval_shape(unpad, jax.eval_shape(sweep.start, keys)),
-        )
+        ),
+        steps_per_epoch=sweep.steps_per_epoch,
+        look_every=rules.look_every,
     )
-    step, state = (restored[0], pad(restored[1])) if restored else (0, sweep.start(keys))
-    if restored:
-        print(f"Going on from epoch {step / sweep.steps_per_epoch:.5g}.", flush=True)
-
-    look_steps = rules.look_every * sweep.steps_per_epoch
-    stopped = np.asarray(unpad(state.epochs)) > 0
-    saved_at = time.monotonic()
-    chunk, seconds_per_step = 1, None
-    with (
-        Interruption() as interruption,
-        MetricsLog(workdir, up_to_epoch=step // sweep.steps_per_epoch) as log,
-        _Report(rules, sweep.steps_per_epoch, step) as report,
-    ):
-        first_step = step
-        while not stopped.all():
-            until = min(step + chunk, (step // look_steps + 1) * look_steps)
-            began = time.monotonic()
-            state = jax.block_until_ready(sweep.advance(state, data, step, until))
-            if step > first_step:  # the first call compiles
-                if seconds_per_step is None:
-                    report.estimate((time.monotonic() - began) / (until - step))
-                seconds_per_step = (time.monotonic() - began) / (until - step)
-                chunk = max(1, round(CHUNK_SECONDS / seconds_per_step))
-            step = until
-            if step % look_steps == 0:
-                epoch = step // sweep.steps_per_epoch
-                state, look = sweep.look(state, data, epoch)
-                look = jax.tree.map(np.asarray, unpad(look))
-                stopped = look.stopped
-                log.write({"epoch": epoch, **{k: v.tolist() for k, v in look._asdict().items()}})
-                report.look(epoch, look)
-            report.advance(step)
-            due = time.monotonic() - saved_at > 60 * checkpoint_minutes
-            if due or interruption.number or stopped.all():
-                checkpoints.save(step, unpad(state))
-                saved_at = time.monotonic()
-            if interruption.number and not stopped.all():
-                checkpoints.close()
-                raise Interrupted(interruption.number)
-    checkpoints.close()
-    return state
+    return loop.train(
+        training,
+        lambda step: _Report(rules, sweep.steps_per_epoch, step),
+        workdir,
+        checkpoint_minutes,
+    )
 
 
 class _Report:
@@ -125,7 +97,7 @@ class _Report:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def advance(self, step: int) -> None:
+    def advance(self, step: int, state: Seed) -> None:
         """Moves the bar to a step."""
         self._bar.update(step - self._bar.n)
 
@@ -152,13 +124,15 @@ class _Report:
                 ":laptop behind the name of the config: the same physics within minutes."
             )
 
-    def look(self, epoch: int, look: Look) -> None:
+    def look(self, epoch: int, metrics: dict[str, Any], over: bool) -> None:
         """Writes the line of a look; the bar's end becomes what the stopping rule now promises."""
+        arrays: dict[str, Any] = {name: np.array(values) for name, values in metrics.items()}
+        look = Look(**arrays)
         rules, e = self._rules, look.interpolation_epoch
         promised = np.where(e > 0, np.maximum(rules.patience * e, epoch), rules.max_epochs)
         last = promised[~look.stopped].max(initial=0)
         self._bar.total = min(last or epoch, rules.max_epochs) * self._steps_per_epoch
-        if look.stopped.all() or time.monotonic() - self._last_line > 1:
+        if over or time.monotonic() - self._last_line > 1:
             self._last_line = time.monotonic()
             errors = " ".join(f"{error:.3f}" for error in look.validation_error)
             loss = look.train_loss.mean(where=~look.diverged) if not look.diverged.all() else np.nan

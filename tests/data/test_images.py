@@ -2,6 +2,8 @@ import json
 import pathlib
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,6 +37,31 @@ def test_normalised_pixels():
     found = images.normalise(x, (0.5, 0.25, 0.2), (0.25, 0.5, 1.0))
     np.testing.assert_allclose(found, [[[[-2.0, 1.5, 0.0]]]], atol=1e-7)
     assert found.dtype == np.float32
+
+
+def test_crops_are_windows_of_the_framed_image():
+    image = np.arange(1, 51, dtype=np.uint8).reshape(5, 5, 2)
+    framed = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    windows = {framed[i : i + 5, j : j + 5].tobytes(): (i, j) for i in range(5) for j in range(5)}
+    keys = jax.random.split(jax.random.key(0), 400)
+    found = jax.vmap(lambda key: images.random_crop(key, jnp.asarray(image), 2))(keys)
+    assert {windows[crop.tobytes()] for crop in np.asarray(found)} == set(windows.values())
+
+
+def test_half_of_the_images_are_flipped():
+    image = np.arange(18, dtype=np.uint8).reshape(3, 3, 2)
+    keys = jax.random.split(jax.random.key(0), 400)
+    found = np.asarray(jax.vmap(lambda key: images.random_flip(key, jnp.asarray(image)))(keys))
+    flipped = (found == image[:, ::-1]).all((1, 2, 3))
+    assert (flipped | (found == image).all((1, 2, 3))).all()
+    assert abs(flipped.mean() - 0.5) < 4 * 0.5 / 400**0.5
+
+
+def test_noise_has_norm_eta():
+    image = np.random.default_rng(0).standard_normal((32, 32, 3)).astype(np.float32)
+    found = images.with_noise(jax.random.key(0), jnp.asarray(image), 10.0) - image
+    np.testing.assert_allclose(np.linalg.norm(found), 10, rtol=0.05)
+    np.testing.assert_allclose(found.mean(), 0, atol=4 * 10 / 3072)
 
 
 def missing(folder):

@@ -13,6 +13,7 @@ import pytest
 from relstab_jax import models
 from relstab_jax.errors import InputError
 from relstab_jax.models import efficientnet, layers
+from relstab_jax.models.dropout import Dropout
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "networks.json").read_text())
 FAMILIES = ["VGG11", "VGG11bn", "AlexNet", "LeNet", "ResNet18", "EfficientNetB0", "DenseNetL2"]
@@ -294,15 +295,35 @@ def test_dropout_draws_from_the_key_in_training_only():
     np.testing.assert_array_equal(model.apply(variables, x), model.apply(variables, x))
 
 
+@pytest.mark.parametrize("whole_examples", [False, True])
+def test_dropout_does_not_depend_on_the_devices(whole_examples):
+    x = jnp.ones((8, 5, 3))
+
+    def dropped(x, axis_name):
+        layer = Dropout(0.3, True, axis_name, whole_examples)
+        return layer.apply({}, x, rngs={"dropout": jax.random.key(0)})
+
+    whole = dropped(x, None)
+    for devices in (2, 8):
+        parts = jax.pmap(lambda x: dropped(x, "batch"), axis_name="batch")(
+            x.reshape(devices, -1, 5, 3)
+        )
+        np.testing.assert_array_equal(parts.reshape(x.shape), whole)
+    np.testing.assert_allclose(np.unique(whole), [0, 1 / 0.7], rtol=1e-6)
+    values = np.asarray(whole).reshape(8, -1)
+    assert (values.min(1) == values.max(1)).all() == whole_examples
+
+
 def test_drop_connect_skips_whole_blocks_of_single_examples():
     x = jnp.tile(images(1, size=4, channels=16), (64, 1, 1, 1))  # alike: only the draws differ
     norm = functools.partial(layers.BatchNorm, train=False)
-    block = efficientnet.Block(6, 16, 3, 1, drop_connect=0.25, train=True, norm=norm)
+    drop = functools.partial(Dropout, train=True)
+    block = efficientnet.Block(6, 16, 3, 1, drop_connect=0.25, norm=norm, drop=drop)
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     y, variables = block.init_with_output(rngs, x)
     changed = np.asarray(abs(y - x).max((1, 2, 3)) > 1e-6)
     assert 0.55 < changed.mean() < 0.95
-    kept = block.clone(train=False).apply(variables, x) - x
+    kept = block.clone(drop_connect=0.0).apply(variables, x) - x
     np.testing.assert_allclose((y - x)[changed], (kept / 0.75)[changed], rtol=1e-3, atol=1e-5)
 
 

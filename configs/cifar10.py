@@ -1,0 +1,79 @@
+"""CIFAR-10 (App. B.1): a network learns to classify photographs. Fig. 1 centre.
+
+Without a preset: the paper's setting, for an accelerator. The words behind the colon name a
+network and a preset, in any order.
+
+    python -m relstab_jax.main --config=configs/cifar10.py:LeNet,laptop --config.data_dir=FOLDER
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from relstab_jax.config import with_presets
+
+CONVOLUTIONAL = (
+    *("VGG11", "VGG11bn", "VGG13", "VGG13bn", "VGG16", "VGG16bn", "VGG19", "VGG19bn"),
+    *("AlexNet", "LeNet", "ResNet18", "ResNet34", "ResNet50", "EfficientNetB0"),
+)
+DENSE = ("DenseNetL2", "DenseNetL4", "DenseNetL6")
+SMALL = ("LeNet", *DENSE)  # whose seeds train side by side
+
+NETWORKS = {name: {"network": name} for name in CONVOLUTIONAL}
+NETWORKS |= {
+    name: {"network": name, "optimizer": "adam", "annealing": 0.0, "seeds": tuple(range(11))}
+    for name in DENSE
+}
+NETWORKS |= {name: NETWORKS[name] | {"seeds_at_once": 16} for name in SMALL}
+
+PRESETS = {
+    "laptop": {"seeds": (0,), "epochs": 12, "learning_rate": 0.05, "checkpoint_minutes": 2.0},
+    "smoke": {
+        "seeds": (0,),
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "train_points": 512,
+        "validation_points": 128,
+        "test_points": 128,
+        "measure_points": 32,
+    },
+}
+
+
+def get_config(words: str = "") -> ConfigDict:
+    """Returns the configuration; `words` names a network and presets: laptop or smoke."""
+    config = ConfigDict()
+    config.experiment = "train_images"
+
+    config.data = "cifar10"
+    config.data_dir = config_dict.placeholder(str)  # of TFDS; its own default if not given
+    config.train_points = config_dict.placeholder(int)  # all but the validation points if not given
+    config.validation_points = 5000  # of the training images
+    config.test_points = config_dict.placeholder(int)  # all if not given
+    config.noise = 0.0  # η, the norm of the noise that is added at every visit
+    config.augment = True  # random crops and flips
+    # "test" selects the best epoch on the test points, as the authors did, and trains on all
+    # training images.
+    config.selection = "validation"
+
+    config.network = "VGG11"
+    config.seed = 0  # root of all randomness; `seeds` are counted within it
+    config.seeds = tuple(range(4))
+    config.seeds_at_once = 1  # trained side by side, in one compiled step; the others in turn
+    config.epochs = 250
+    config.batch_size = 128
+    config.micro_batches = 1  # parts of a batch computed in turn, to need less memory
+    config.optimizer = "sgd"
+    config.learning_rate = 0.1
+    config.momentum = 0.9
+    config.weight_decay = 5e-4
+    # Epochs of the cosine's half period, as a fraction of all: it rises again. 0: no schedule.
+    config.annealing = 0.8
+    config.precision = "tensorfloat32"  # of training; a CPU computes in float32 anyway
+    config.evaluation_batch_size = 1000
+    config.checkpoint_minutes = 5.0
+
+    config.delta = 1.0  # typical displacement of the deformations, in pixels
+    config.cut = 3
+    config.copies = 1  # deformations and noises of each point
+    config.measure_points = 500
+    config.measure_batch_size = 50
+    return with_presets(config, words, NETWORKS | PRESETS)

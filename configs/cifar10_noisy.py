@@ -1,0 +1,17 @@
+"""Noisy CIFAR-10 (Figs. 1 right, 10): as cifar10.py, with noise of norm η added at every visit.
+
+One run has one η, of those in the paper: 0, 0.01, 0.1, 1, 10, 30, 100.
+
+    python -m relstab_jax.main --config=configs/cifar10_noisy.py:LeNet,laptop --config.noise=10
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10
+
+
+def get_config(words: str = "") -> ConfigDict:
+    """Returns the configuration; `words` names a network and presets: laptop or smoke."""
+    config = cifar10.get_config(words)
+    config.noise = 10.0  # η
+    return config

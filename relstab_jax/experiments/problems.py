@@ -1,0 +1,239 @@
+"""What deep networks learn: sets of images, and the two-dimensional scale-detection task."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from relstab_jax.config import Config
+from relstab_jax.data import images, scale_detection
+from relstab_jax.errors import InputError
+from relstab_jax.measures import noise, sensitivity
+from relstab_jax.training import losses
+from relstab_jax.training.data_parallel import Task
+
+SCALE_DETECTION = "scale_detection_2d"
+MOVES = ("unit_vector", "neighbours")
+
+Features = Callable[[PyTree, Array], Mapping[str, Array]]  # (network, images) -> {layer: f}
+
+
+class ImageSet(NamedTuple):
+    """What is known of a set of images before it is read."""
+
+    size: int
+    channels: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGE_SETS = {"cifar10": ImageSet(32, 3, 10, images.CIFAR10_MEAN, images.CIFAR10_STD)}
+
+
+class Shape(NamedTuple):
+    """What a network has to fit: pixels along each axis, channels, and outputs."""
+
+    image_size: int
+    channels: int
+    num_classes: int
+
+
+class Parts(NamedTuple):
+    """Training, validation and test examples of each of S seeds, or how many there are."""
+
+    train: Any
+    validation: Any
+    test: Any
+
+
+class Problem(NamedTuple):
+    """A set of examples and what there is to learn about them.
+
+    Attributes:
+        task: what is learned.
+        inputs: [M, ...] all examples, as they are stored.
+        labels: [M].
+        split: key -> the parts of a seed, indices of examples.
+        measure: (features, networks, key, examples [S, P]) -> {layer: Sensitivity or Measurement of
+            arrays [N]}, for a stack of N networks: the S seeds, in one or several states.
+    """
+
+    task: Task
+    inputs: np.ndarray
+    labels: np.ndarray
+    split: Callable[[Key[Array, ""]], Parts]
+    measure: Callable[[Features, PyTree, Key[Array, ""], np.ndarray], Mapping[Any, Any]]
+
+
+def shape(config: Config) -> Shape:
+    """Returns what the network of a configuration has to fit.
+
+    Raises:
+        InputError: for an unknown set of examples.
+    """
+    if config.data == SCALE_DETECTION:
+        return Shape(config.size, 1, 1)
+    if config.data not in IMAGE_SETS:
+        known = ", ".join([*IMAGE_SETS, SCALE_DETECTION])
+        raise InputError(f"data={config.data!r} is not known: use one of {known}")
+    return Shape(*IMAGE_SETS[config.data][:3])
+
+
+def part_sizes(config: Config) -> Parts:
+    """Returns how many training, validation and test points there are.
+
+    Raises:
+        InputError: where there are not as many as the configuration asks for, or the set of images
+            is not prepared.
+    """
+    train, validation, test = config.train_points, config.validation_points, config.test_points
+    if config.data == SCALE_DETECTION:
+        _, labels = scale_detection.points_2d(**_geometry(config))
+        sizes = scale_detection.split_sizes(labels, train, validation, test)
+        return Parts(*(2 * n for n in sizes))
+    held_out = validation if config.selection == "validation" else 0
+    all_train, all_test = (
+        len(images.prepared(config.data, split, config.data_dir)) for split in ("train", "test")
+    )
+    train = all_train - held_out if train is None else train
+    test = all_test if test is None else test
+    if validation < 1 or train < 1 or train + held_out > all_train:
+        raise InputError(
+            f"train_points={train} and validation_points={validation} must be at least 1, and "
+            f"together at most the {all_train} training images of {config.data}"
+        )
+    if not 1 <= test <= all_test:
+        raise InputError(f"test_points={test} must lie between 1 and {all_test}")
+    return Parts(train, held_out, test)
+
+
+def problem(config: Config) -> Problem:
+    """Makes the problem of a configuration."""
+    return (_two_pixels if config.data == SCALE_DETECTION else _images)(config)
+
+
+def _images(config: Config) -> Problem:
+    """A set of images, with noise of norm `config.noise` at every visit (App. B.1)."""
+    train, held_out, test = part_sizes(config)
+    splits = f"train[:{train + held_out}]", f"test[:{test}]"
+    read = [images.load(config.data, split, config.data_dir) for split in splits]
+    inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    known = IMAGE_SETS[config.data]
+
+    def show(key: Key[Array, ""], stored: Array) -> Array:
+        image = images.normalise(stored, known.mean, known.std)
+        return images.with_noise(key, image, config.noise) if config.noise else image
+
+    def visit(key: Key[Array, ""], stored: Array) -> Array:
+        key_crop, key_flip, key_noise = jax.random.split(key, 3)
+        if config.augment:
+            stored = images.random_crop(key_crop, stored, padding=4)
+            stored = images.random_flip(key_flip, stored)
+        return show(key_noise, stored)
+
+    def split(key: Key[Array, ""]) -> Parts:
+        order = np.asarray(jax.random.permutation(key, train + held_out))
+        tested = np.arange(train + held_out, train + held_out + test)
+        return Parts(order[:train], order[train:] if held_out else tested, tested)
+
+    def measure(
+        features: Features, networks: PyTree, key: Key[Array, ""], examples: np.ndarray
+    ) -> Mapping[Any, Any]:
+        key_noise, key_measure = jax.random.split(key)
+        chosen = examples[0]  # test images, the same for every seed
+        keys = jax.random.split(key_noise, len(chosen))
+        shown = jax.jit(jax.vmap(show))(keys, inputs[chosen])
+        return _sensitivities_of_images(config, features, networks, shown, key_measure)
+
+    task = Task(visit, show, losses.cross_entropy, losses.classification_error)
+    return Problem(task, inputs, labels, split, measure)
+
+
+def _sensitivities_of_images(
+    config: Config,
+    features: Features,
+    networks: PyTree,
+    shown: Float[Array, "P size size C"],
+    key: Key[Array, ""],
+) -> Mapping[Any, Any]:
+    """Sensitivities to diffeomorphisms, and to noise of the same norm."""
+    return sensitivity.measure(
+        features,
+        shown,
+        key,
+        networks=networks,
+        delta=config.delta,
+        cut=config.cut,
+        transforms=config.copies,
+        batch_size=config.measure_batch_size,
+    )
+
+
+def _geometry(config: Config) -> dict[str, Any]:
+    return {name: config[name] for name in ("size", "xi", "gap", "rule", "periodic")}
+
+
+def _two_pixels(config: Config) -> Problem:
+    """The two-dimensional scale-detection task: two active pixels, far apart or not (Section 3)."""
+    positions, labels = scale_detection.points_2d(**_geometry(config))
+    sizes = config.train_points, config.validation_points, config.test_points
+
+    def show(key: Key[Array, ""], stored: Array) -> Array:
+        return scale_detection.images_2d(stored, config.size)
+
+    def split(key: Key[Array, ""]) -> Parts:
+        parts = Parts(*(np.asarray(p) for p in scale_detection.split(key, labels, *sizes)))
+        # Both labels, however few of the points are measured.
+        mixed = np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), parts.test))
+        on = parts.validation if config.selection == "validation" else mixed
+        return Parts(parts.train, on, mixed)
+
+    def measure(
+        features: Features, networks: PyTree, key: Key[Array, ""], examples: np.ndarray
+    ) -> Mapping[Any, Any]:
+        one = partial(_sensitivities_of_pixels, config, features)
+        # The stack has each seed several times, in several states.
+        times = len(jax.tree.leaves(networks)[0]) // len(examples)
+        keys = jnp.tile(jax.random.split(key, len(examples)), times)
+        arguments = networks, keys, jnp.tile(jnp.asarray(positions[examples]), (times, 1, 1, 1))
+        return jax.jit(
+            lambda a: jax.lax.map(lambda b: one(*b), a, batch_size=config.seeds_at_once)
+        )(arguments)
+
+    def hinge(outputs: Array, y: Array) -> Array:
+        return losses.hinge(outputs[:, 0], y)
+
+    def error(outputs: Array, y: Array) -> Array:
+        return losses.error(outputs[:, 0], y)
+
+    return Problem(Task(show, show, hinge, error), positions, labels, split, measure)
+
+
+def _sensitivities_of_pixels(
+    config: Config,
+    features: Features,
+    network: PyTree,
+    key: Key[Array, ""],
+    positions: Int[Array, "P 2 2"],
+) -> Mapping[Any, Any]:
+    """Sensitivities to moves of the active pixels, and to noise of the same norm."""
+    key_move, key_noise = jax.random.split(key)
+    shown = scale_detection.images_2d(positions, config.size)
+    copies = jnp.repeat(positions[:, None], config.copies, axis=1)
+    moved = scale_detection.deform_2d(key_move, copies, size=config.size, moves=config.moves)
+    deformed = scale_detection.images_2d(moved, config.size)
+
+    def with_noise(key: Key[Array, ""], image: Array, deformed: Array) -> Array:
+        norm = jnp.linalg.norm((deformed - image).ravel())
+        return image + noise.isotropic(key, image, norm)
+
+    keys = jax.random.split(key_noise, copies.shape[:2])
+    noisy = jax.vmap(jax.vmap(with_noise, (0, None, 0)))(keys, shown, deformed)
+    return sensitivity.streamed(
+        partial(features, network), shown, deformed, noisy, batch_size=config.measure_batch_size
+    )

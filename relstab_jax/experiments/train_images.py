@@ -1,0 +1,196 @@
+"""Deep networks learn images or the two-dimensional task; D, G, R of each layer (Sections 2, 3)."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jaxtyping import Array, Int, Key
+
+from relstab_jax import models
+from relstab_jax.config import Config
+from relstab_jax.errors import InputError
+from relstab_jax.experiments import layers, problems
+from relstab_jax.models import Model, Variables
+from relstab_jax.training import data_parallel, optimizers
+from relstab_jax.training.data_parallel import Data
+from relstab_jax.training.fit_images import fit
+
+CHOICES = {
+    "precision": ("bfloat16", "tensorfloat32", "float32"),  # of matrix products in training
+    "optimizer": ("sgd", "adam"),
+    "selection": ("validation", "test"),
+}
+
+
+class Keys(NamedTuple):
+    """The independent sources of randomness of one seed."""
+
+    split: Key[Array, "..."]
+    init: Key[Array, "..."]
+    training: Key[Array, "..."]
+
+
+def seed_keys(seed: int, index: Int[Array, ""]) -> Keys:
+    """Returns the keys of seed `index`, whatever other seeds there are."""
+    return Keys(
+        *jax.random.split(jax.random.fold_in(jax.random.key(seed), index), len(Keys._fields))
+    )
+
+
+def network(config: Config) -> Model:
+    """Makes the network of a configuration."""
+    return models.create(config.network, **problems.shape(config)._asdict())
+
+
+def devices_for(config: Config) -> list[Any]:
+    """Returns the devices over which a batch is spread.
+
+    A CPU's devices are its cores, whose number says nothing about a batch: as many of them take
+    part as divide it. Of other devices all do.
+    """
+    devices = jax.devices()
+    if jax.default_backend() != "cpu":
+        return devices
+    part = config.batch_size // config.micro_batches
+    return devices[: max(n for n in range(1, len(devices) + 1) if part % n == 0)]
+
+
+def check(config: Config) -> None:
+    """Raises an InputError where the configuration asks for what cannot be."""
+    for field, allowed in CHOICES.items():
+        if config[field] not in allowed:
+            choices = ", ".join(map(repr, allowed))
+            raise InputError(f"{field}={config[field]!r} is not known: use one of {choices}")
+    for field in ("learning_rate", "momentum", "weight_decay", "annealing", "checkpoint_minutes"):
+        if config[field] < 0:
+            raise InputError(f"{field}={config[field]} must not be negative")
+    for field in ("epochs", "seeds_at_once", "evaluation_batch_size", "measure_batch_size"):
+        if config[field] < 1:
+            raise InputError(f"{field}={config[field]} must be at least 1")
+    seeds = config.seeds
+    if not seeds:
+        raise InputError("seeds=() names no seed: use for instance --config.seeds=0,1,2,3")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"seeds={tuple(seeds)} must be all different, and not negative")
+    network(config)
+    data_parallel.check_batch(config.batch_size, config.micro_batches, len(devices_for(config)))
+    train, _, test = problems.part_sizes(config)
+    if config.batch_size > train:
+        raise InputError(f"batch_size={config.batch_size} is more than the {train} training points")
+    if not 2 <= config.measure_points <= test:
+        raise InputError(
+            f"measure_points={config.measure_points} must lie between 2 and the {test} test points"
+        )
+
+
+def optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Makes the optimizer of a configuration (App. B.1)."""
+    rate = config.learning_rate
+    if config.annealing:
+        rate = optimizers.cosine_annealing(rate, config.annealing * config.epochs, steps_per_epoch)
+    if config.optimizer == "adam":
+        return optax.adam(rate)
+    return optimizers.sgd(rate, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
+    """Trains and measures all seeds.
+
+    Returns:
+        What `layers.sensitivities` and `layers.spectra` do, in the states init and trained, which
+        is the epoch with the lowest validation error. Of that epoch train_error, without
+        augmentation, validation_error and test_error, and which it is, best_epoch [seed]; of the
+        last epoch last_test_error; epochs trained [seed].
+    """
+    model = network(config)
+    problem = problems.problem(config)
+    index = jnp.array(config.seeds)
+    keys = jax.vmap(lambda n: seed_keys(config.seed, n))(index)
+    train, validation, test = (
+        np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
+    )
+    devices = devices_for(config)
+    inputs, labels = jnp.asarray(problem.inputs), jnp.asarray(problem.labels)
+    data = Data(inputs, labels, jnp.asarray(train), jnp.asarray(validation), keys.training)
+    data = data_parallel.replicate(data, devices)
+    with jax.default_matmul_precision(config.precision):
+        training = data_parallel.compile_training(
+            model,
+            optimizer(config, train.shape[1] // config.batch_size),
+            problem.task,
+            train_points=train.shape[1],
+            batch_size=config.batch_size,
+            micro_batches=config.micro_batches,
+            seeds_at_once=config.seeds_at_once,
+            evaluation_batch_size=config.evaluation_batch_size,
+            devices=devices,
+        )
+        trained = fit(
+            training,
+            keys.init,
+            data,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            devices=devices,
+            workdir=workdir,
+            checkpoint_minutes=config.checkpoint_minutes,
+        )
+
+        def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
+            on_devices = data_parallel.replicate(jnp.asarray(examples), devices)
+            return np.asarray(training.evaluate(variables, data, on_devices)[1][0])
+
+        print(f"Evaluating {len(config.seeds)} seeds.", flush=True)
+        of_seed = {
+            "train_error": error(trained.best, train),
+            "test_error": error(trained.best, test),
+            "last_test_error": error(trained.variables, test),
+            "validation_error": np.asarray(trained.best_error[0]),
+            "best_epoch": np.asarray(trained.best_epoch[0]),
+            "epochs": np.full(len(config.seeds), config.epochs),
+        }
+        best = jax.tree.map(lambda a: a[0], trained.best)
+        initial = jax.tree.map(lambda a: a[0], training.start(keys.init).variables)
+
+    print("Measuring D, G and R of every layer.", flush=True)
+    states = {"init": initial, "trained": best}
+    key_measure, key_shuffle = jax.random.split(
+        jax.random.fold_in(jax.random.key(config.seed), 2**31)
+    )
+
+    def measure(features: layers.Features, networks: Variables):
+        return problem.measure(features, networks, key_measure, test[:, : config.measure_points])
+
+    measured = layers.sensitivities(model, states, config.seeds, key_shuffle, measure)
+    trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})
+    return xr.merge([measured, layers.spectra(states, config.seeds), trainings])
+
+
+def figures(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Returns the figures that the results allow."""
+    return layers.figures(dataset)
+
+
+def summary(dataset: xr.Dataset) -> str:
+    """Returns the table of sensitivities, means over seeds, and the errors of each seed."""
+    mean = dataset.mean("seed", skipna=False).sel(channels="all")
+    columns = {
+        f"{name} {state}": mean[name].sel(state=state)
+        for state in ("init", "trained")
+        for name in "DGR"
+    }
+    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
+    rows = ["layer".ljust(width) + "".join(f"{name:>10s}" for name in columns)]
+    for layer in dataset.layer.values:
+        values = (float(column.sel(layer=layer)) for column in columns.values())
+        rows.append(
+            f"{layer:{width}s}" + "".join(f"{v:10.4g}" if v == v else f"{'—':>10s}" for v in values)
+        )
+    rows.append("")
+    for name in ("seed", "train_error", "validation_error", "test_error", "best_epoch", "epochs"):
+        rows.append(f"{name:18s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
+    return "\n".join(rows)

@@ -1,0 +1,38 @@
+"""The optimizers of deep networks, as PyTorch defines them."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+
+def cosine_annealing(learning_rate: float, epochs: float, steps_per_epoch: int) -> optax.Schedule:
+    """Returns learning_rate · (1 + cos(π epoch / epochs)) / 2, constant within an epoch.
+
+    It falls to zero at `epochs` and then rises again, as PyTorch's CosineAnnealingLR does.
+    """
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        epoch = jnp.asarray(step) // steps_per_epoch
+        return learning_rate * (1 + jnp.cos(jnp.pi * epoch / epochs)) / 2
+
+    return schedule
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum and weight decay, as App. B.1 uses it.
+
+    The decay is added to the gradient before the momentum, v ← momentum · v + g + weight_decay · w
+    and w ← w - learning_rate · v, and only for parameters of at least two dimensions: neither for
+    biases nor in batch-norm.
+    """
+
+    def decayed(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda w: w.ndim >= 2, params)
+
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=decayed),
+        optax.sgd(learning_rate, momentum=momentum),
+    )

@@ -1,0 +1,177 @@
+"""Deep networks on a few real images, and on the two-dimensional task, small."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import measure as measure_config
+from relstab_jax import results
+from relstab_jax.errors import Diverged, InputError
+from relstab_jax.experiments import measure, problems, train_images
+from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.interruption import Interrupted, Interruption
+
+DATA = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")  # 50 training and 50 test images
+FEW_IMAGES = {
+    "data_dir": DATA, "train_points": 32, "validation_points": 16, "measure_points": 8,
+    "batch_size": 16, "evaluation_batch_size": 16, "seeds": (3, 1), "seeds_at_once": 2, "epochs": 2,
+}  # fmt: skip
+FEW_POINTS = {
+    "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32, "test_points": 64,
+    "measure_points": 16, "batch_size": 16, "seeds": (0, 1), "epochs": 3, "measure_batch_size": 8,
+}  # fmt: skip
+
+
+def config(name, words, **fields):
+    made = importlib.import_module(f"configs.{name}").get_config(words)
+    made.update(fields)
+    return made.lock()
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    """A finished run of LeNet on a few images."""
+    workdir = tmp_path_factory.mktemp("lenet")
+    return train_images.run(config("cifar10", "LeNet", **FEW_IMAGES), workdir), workdir
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A finished run of a fully connected network on the two-dimensional task."""
+    workdir = tmp_path_factory.mktemp("dense")
+    fields = FEW_POINTS | {"checkpoint_minutes": 0.0}
+    return train_images.run(config("scale_detection_2d", "DenseNetL2", **fields), workdir), workdir
+
+
+def test_results_have_the_schema(lenet):
+    dataset, workdir = lenet
+    assert dataset.layer.values.tolist() == ["conv1", "conv2", "fc1", "fc2", "output"]
+    for name in "DGR":
+        assert dataset[name].dims == ("state", "channels", "seed", "layer")
+        assert dataset[name].shape == (2, 3, 2, 5)
+    assert dataset.spectrum.dims == ("state", "seed", "conv", "mode")
+    assert dataset.spectrum.shape == (2, 2, 2, 25)
+    np.testing.assert_allclose(dataset.frequency_content.sel(state="init"), 1, atol=0.3)
+    for name in ("train_error", "validation_error", "test_error", "best_epoch", "epochs"):
+        assert dataset[name].dims == ("seed",)
+    assert dataset.seed.values.tolist() == [3, 1]
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 2
+    assert "output" in train_images.summary(dataset)
+
+
+def test_the_run_can_be_measured_anew(lenet):
+    _, workdir = lenet
+    made = measure_config.get_config()
+    made.update(network="LeNet", weights=str(workdir), number=6, data_dir=FEW_IMAGES["data_dir"])
+    model, trained = measure.network(made)
+    variables = jax.tree.map(lambda a: a[1], trained)
+    assert model.apply(variables, jnp.zeros((2, 32, 32, 3))).shape == (2, 10)
+
+
+def test_errors_are_those_of_the_best_network(lenet):
+    """From the checkpoint, with the model and the images alone."""
+    dataset, workdir = lenet
+    made = config("cifar10", "LeNet", **FEW_IMAGES)
+    model, problem = train_images.network(made), problems.problem(made)
+    like = jax.eval_shape(lambda key: model.init(key), jax.random.key(0))
+    restored = Checkpoints(workdir / "checkpoints").restore(None)
+    assert restored is not None
+    best = restored[1]["best"]
+    assert jax.tree.structure(best) == jax.tree.structure(like)
+    for s, seed in enumerate(made.seeds):
+        keys = train_images.seed_keys(made.seed, jnp.array(seed))
+        parts = problem.split(keys.split)
+        assert sorted([*parts.train, *parts.validation]) == list(range(48))
+        variables = jax.tree.map(lambda a, s=s: a[s], best)
+        x = (problem.inputs[parts.test] / 255 - [0.4914, 0.4822, 0.4465]) / [0.2023, 0.1994, 0.2010]
+        outputs = model.apply(variables, jnp.asarray(x, jnp.float32))
+        wrong = outputs.argmax(1) != problem.labels[parts.test]
+        np.testing.assert_allclose(dataset.test_error[s], wrong.mean(), atol=1e-6)
+
+
+def test_sensitivities_of_the_two_dimensional_task(dense):
+    dataset, _ = dense
+    assert dataset.layer.values.tolist() == ["fcn.0", "output"]
+    for name in "DGR":
+        assert (dataset[name].sel(channels=["all", "shuffled"]) > 0).all()
+    np.testing.assert_allclose(dataset.R, dataset.D / dataset.G, rtol=1e-5)
+    assert dataset.spectrum.shape == (2, 2, 0, 0)
+    # The first layer of a dense network at initialisation cannot tell a move from noise.
+    assert (abs(dataset.R.sel(state="init", channels="all", layer="fcn.0") - 1) < 0.5).all()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeypatch):
+    entered, looks = [], []
+    enter, write = Interruption.__enter__, results.MetricsLog.write
+    monkeypatch.setattr(
+        Interruption, "__enter__", lambda self: entered.append(enter(self)) or entered[-1]
+    )
+
+    def write_and_interrupt(self, line):
+        write(self, line)
+        looks.append(line)
+        if len(looks) == 2:
+            entered[-1].number = 15
+
+    monkeypatch.setattr(results.MetricsLog, "write", write_and_interrupt)
+    made = config("scale_detection_2d", "DenseNetL2", **FEW_POINTS | {"checkpoint_minutes": 0.0})
+    with pytest.raises(Interrupted):
+        train_images.run(made, tmp_path)
+    resumed = train_images.run(made, tmp_path)
+    for name in ("D", "G", "train_error", "test_error", "best_epoch"):
+        np.testing.assert_array_equal(resumed[name], dense[0][name])
+    assert (tmp_path / "metrics.jsonl").read_text() == (dense[1] / "metrics.jsonl").read_text()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    fields = FEW_POINTS | {"learning_rate": 1e38, "optimizer": "sgd"}
+    made = config("scale_detection_2d", "DenseNetL2", **fields)
+    with pytest.raises(Diverged, match=r"the loss is not finite from step \d+ on \(epoch 1\)"):
+        train_images.run(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"network": "VGG12"}, "unknown network 'VGG12': use one of SimpleCNN"),
+        ({"data": "mnist"}, "data='mnist' is not known: use one of cifar10, scale_detection_2d"),
+        ({"data_dir": "/nowhere"}, "data_dir=/nowhere holds no prepared cifar10"),
+        ({"batch_size": 64}, "batch_size=64 is more than the 32 training points"),
+        ({"train_points": 40}, "together at most the 50 training images"),
+        ({"test_points": 51}, "test_points=51 must lie between 1 and 50"),
+        ({"measure_points": 51}, "measure_points=51 must lie between 2 and the 50 test points"),
+        ({"optimizer": "sgdm"}, "optimizer='sgdm' is not known: use one of 'sgd', 'adam'"),
+        ({"selection": "train"}, "selection='train' is not known"),
+        ({"seeds": (1, 1)}, "must be all different"),
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"learning_rate": -1.0}, "must not be negative"),
+        ({"micro_batches": 3}, "does not divide over 5 devices with micro_batches=3"),
+    ],
+)
+def test_bad_input_is_one_sentence(fields, message):
+    with pytest.raises(InputError, match=message):
+        train_images.check(config("cifar10", "LeNet", **FEW_IMAGES | fields))
+
+
+@pytest.mark.parametrize("preset", ["", "laptop", "smoke"])
+@pytest.mark.parametrize("network", ["LeNet", "VGG11", "DenseNetL4"])
+def test_every_preset_passes_its_checks(network, preset):
+    for words in (f"{network},{preset}", f"{preset},{network}"):
+        few = {"data_dir": DATA, "train_points": 40, "validation_points": 10, "batch_size": 8}
+        few |= {"test_points": 50, "measure_points": 8}
+        made = [config(name, words, **few) for name in ("cifar10", "cifar10_noisy")]
+        made.append(config("scale_detection_2d", words))
+        for one in made:
+            assert one.network == network
+            train_images.check(one)
+
+
+def test_the_authors_selection_trains_on_all_images():
+    made = config("cifar10", "LeNet", **FEW_IMAGES | {"selection": "test", "train_points": None})
+    parts = problems.problem(made).split(jax.random.key(0))
+    assert sorted(parts.train) == list(range(50))
+    np.testing.assert_array_equal(parts.validation, parts.test)

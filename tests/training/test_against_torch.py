@@ -1,0 +1,81 @@
+"""Steps of the whole training, against PyTorch's optimizer and schedule from the same weights."""
+
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relstab_jax import models
+from relstab_jax.training import data_parallel, losses, optimizers
+
+torch = pytest.importorskip("torch", reason="needs the extra `torch`")
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from tests import torch_networks  # noqa: E402
+
+RATE, MOMENTUM, DECAY, EPOCHS = 0.02, 0.9, 5e-2, 5
+P = 8  # one batch is the whole set, so that its order does not matter
+
+
+def as_stored(key, x):
+    return x
+
+
+def test_two_steps_of_a_vgg_on_two_devices(float64):
+    torch.manual_seed(0)
+    twin = torch_networks.VGG(batch_norm=True).double()
+    x = np.random.default_rng(0).standard_normal((P, 32, 32, 3))
+    labels = np.arange(P)
+    model = models.create("VGG11bn", num_classes=10, image_size=32, channels=3)
+
+    def as_variables():
+        state = {name: value.detach().numpy().copy() for name, value in twin.state_dict().items()}
+        return models.from_torch("VGG11bn", state)
+
+    devices = jax.devices()[:2]
+    made = data_parallel.compile_training(
+        model,
+        optimizers.sgd(
+            optimizers.cosine_annealing(RATE, 0.8 * EPOCHS, 1),
+            momentum=MOMENTUM,
+            weight_decay=DECAY,
+        ),
+        data_parallel.Task(as_stored, as_stored, losses.cross_entropy, losses.classification_error),
+        train_points=P,
+        batch_size=P,
+        micro_batches=1,
+        seeds_at_once=1,
+        evaluation_batch_size=P,
+        devices=devices,
+    )
+    keys = jax.random.split(jax.random.key(0), 1)
+    everything = jnp.arange(P)[None]
+    data = data_parallel.Data(jnp.asarray(x), jnp.asarray(labels), everything, everything, keys)
+    data = data_parallel.replicate(data, devices)
+    start = jax.tree.map(lambda a: jnp.asarray(a)[None], as_variables())
+    seeds = made.start(keys)._replace(variables=data_parallel.replicate(start, devices))
+
+    decayed = [p for p in twin.parameters() if p.ndim >= 2]
+    others = [p for p in twin.parameters() if p.ndim < 2]
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": DECAY}, {"params": others}],
+        lr=RATE,
+        momentum=MOMENTUM,
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=0.8 * EPOCHS)
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2))
+    for epoch in range(2):
+        seeds = made.advance(seeds, data, epoch, 0, 1)
+        loss = torch.nn.functional.cross_entropy(twin(theirs), torch.tensor(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        assert float(seeds.loss[0, 0]) == pytest.approx(loss.item(), rel=1e-7)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a[0, 0], b, rtol=1e-5, atol=1e-8),
+            seeds.variables,
+            as_variables(),
+        )

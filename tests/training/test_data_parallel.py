@@ -1,0 +1,196 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from relstab_jax.data import images
+from relstab_jax.errors import InputError
+from relstab_jax.models import from_flax, layers
+from relstab_jax.models.dropout import Dropout
+from relstab_jax.training import data_parallel, losses, optimizers
+
+P, V, B = 40, 12, 16
+
+
+class Tiny(nn.Module):
+    """Everything that could depend on the devices: batch statistics and dropout."""
+
+    @nn.compact
+    def __call__(self, x, train=False, axis_name=None):
+        x = layers.Conv(4, 3, stride=2, padding=1, name="conv")(x)
+        x = nn.relu(layers.BatchNorm(train, axis_name, name="norm")(x))
+        x = Dropout(0.2, train, axis_name)(layers.flatten(x))
+        return layers.output(self, "fc", x, 3)
+
+
+MODEL = from_flax(Tiny(), image_size=8, channels=3)
+INPUTS = np.random.default_rng(0).integers(0, 256, (P + V, 8, 8, 3)).astype(np.uint8)
+LABELS = np.random.default_rng(1).integers(0, 3, P + V)
+
+
+def show(key, x):
+    return images.normalise(x, (0.5,) * 3, (0.25,) * 3)
+
+
+def visit(key, x):
+    crop, flip, noise = jax.random.split(key, 3)
+    x = images.random_flip(flip, images.random_crop(crop, x, 2))
+    return images.with_noise(noise, show(key, x), 1.0)
+
+
+TASK = data_parallel.Task(visit, show, losses.cross_entropy, losses.classification_error)
+
+
+@functools.cache
+def training(devices, seeds_at_once=8, micro_batches=1, task=TASK, rate=0.1):
+    return data_parallel.compile_training(
+        MODEL,
+        optimizers.sgd(
+            optimizers.cosine_annealing(rate, 2, P // B), momentum=0.9, weight_decay=5e-4
+        ),
+        task,
+        train_points=P,
+        batch_size=B,
+        micro_batches=micro_batches,
+        seeds_at_once=seeds_at_once,
+        evaluation_batch_size=8,
+        devices=jax.devices()[:devices],
+    )
+
+
+def started(devices, seeds=(0, 1), **options):
+    made = training(devices, **options)
+    keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(5), n))(jnp.array(seeds))
+    orders = [np.random.default_rng(seed).permutation(P + V) for seed in seeds]
+    train, validation = (np.stack([o[part] for o in orders]) for part in (slice(P), slice(P, None)))
+    data = data_parallel.Data(INPUTS, LABELS, train, validation, keys)
+    return made, made.start(keys), data_parallel.replicate(data, jax.devices()[:devices])
+
+
+def trained(devices, epochs=3, **options):
+    made, seeds, data = started(devices, **options)
+    looks = []
+    for epoch in range(epochs):
+        seeds = made.advance(seeds, data, epoch, 0, made.steps_per_epoch)
+        seeds, look = made.look(seeds, data, epoch + 1)
+        looks.append(jax.tree.map(lambda a: np.asarray(a[0]), look))
+    every = jax.device_get(seeds)
+    jax.tree.map(lambda a: np.testing.assert_array_equal(a, np.broadcast_to(a[:1], a.shape)), every)
+    return jax.tree.map(lambda a: a[0], every), looks
+
+
+def assert_close(a, b, rtol=1e-4, atol=1e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return trained(1)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_the_training_does_not_depend_on_the_devices(on_one_device, devices):
+    assert_close(trained(devices), on_one_device)
+
+
+def test_a_seed_does_not_depend_on_those_beside_it(on_one_device):
+    seeds, looks = on_one_device
+    alone = trained(1, seeds=(1,))
+    assert_close(alone, jax.tree.map(lambda a: a[1:], (seeds, looks)))
+
+
+def test_seeds_one_after_the_other_are_the_same(on_one_device):
+    assert_close(trained(1, seeds_at_once=1), on_one_device)
+
+
+def test_a_dispatch_is_any_number_of_steps(on_one_device):
+    made, seeds, data = started(1)
+    for epoch in range(3):
+        for step in range(made.steps_per_epoch):
+            seeds = made.advance(seeds, data, epoch, step, step + 1)
+        seeds, _ = made.look(seeds, data, epoch + 1)
+    found = jax.tree.map(lambda a: np.asarray(a[0]), seeds)
+    jax.tree.map(np.testing.assert_array_equal, found, on_one_device[0])
+
+
+def test_the_best_epoch_is_kept(on_one_device):
+    seeds, looks = on_one_device
+    errors = np.stack([look.validation_error for look in looks])
+    np.testing.assert_array_equal(seeds.best_error, errors.min(0))
+    np.testing.assert_array_equal(seeds.best_epoch, errors.argmin(0) + 1)
+    made, _, data = started(1)
+    best = data_parallel.replicate(seeds.best, jax.devices()[:1])
+    _, error = made.evaluate(best, data, data.validation)
+    np.testing.assert_allclose(error[0], errors.min(0), rtol=1e-6)
+
+
+def test_an_evaluation_is_the_mean_over_the_examples():
+    made, seeds, data = started(8)
+    loss, error = made.evaluate(seeds.variables, data, data.validation)
+    for s in range(2):
+        variables = jax.tree.map(lambda a, s=s: a[0, s], seeds.variables)
+        chosen = np.asarray(data.validation[0, s])
+        x = (INPUTS[chosen] / 255 - 0.5) / 0.25
+        outputs = MODEL.apply(variables, jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(
+            loss[0, s],
+            optax.softmax_cross_entropy_with_integer_labels(outputs, LABELS[chosen]).mean(),
+            rtol=1e-5,
+        )
+        np.testing.assert_allclose(error[0, s], (outputs.argmax(1) != LABELS[chosen]).mean())
+
+
+def identity(key, x):
+    return show(key, x)
+
+
+def test_a_step_is_one_of_plain_gradient_descent():
+    """The first step on one device, against the whole batch in one call of the model."""
+    task = TASK._replace(visit=identity)
+    made, seeds, data = started(2, task=task)
+    before = jax.tree.map(lambda a: np.asarray(a[0, 0]), seeds.variables)
+    after = made.advance(seeds, data, 0, 0, 1)
+    # An epoch visits other examples at every step: what it visits shows in the training error
+    # of single steps, so look for the batch among permutations of the key's own order.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 0)
+    order, step, _ = jax.random.split(key, 3)
+    batch = jax.random.permutation(order, data.train[0, 0])[:B]
+    drop = jax.random.fold_in(jax.random.fold_in(jax.random.split(step)[1], 0), 0)
+    x = jnp.asarray((INPUTS[batch] / 255 - 0.5) / 0.25, jnp.float32)
+
+    def loss(params):
+        outputs, _ = MODEL.train({**before, "params": params}, x, drop)
+        return losses.cross_entropy(outputs, jnp.asarray(LABELS)[batch])
+
+    gradient = jax.grad(loss)(before["params"])
+    expected = jax.tree.map(
+        lambda w, g: w - 0.1 * (g + (5e-4 * w if w.ndim > 1 else 0)), before["params"], gradient
+    )
+    assert_close(jax.tree.map(lambda a: np.asarray(a[0, 0]), after.variables["params"]), expected)
+
+
+def test_micro_batches_do_not_depend_on_the_devices():
+    assert_close(trained(1, micro_batches=2), trained(4, micro_batches=2))
+
+
+def test_a_loss_that_is_not_finite_is_noted_with_its_step():
+    made, seeds, data = started(1, rate=1e30)
+    seeds = made.advance(seeds, data, 0, 0, 2)
+    assert np.asarray(seeds.diverged[0]).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "devices", "message"),
+    [
+        (128, 1, 3, "batch_size=128 does not divide over 3 devices .* multiple of 3, such as 126"),
+        (12, 2, 4, "does not divide over 4 devices with micro_batches=2: use a multiple of 8"),
+        (0, 1, 1, "batch_size=0 and micro_batches=1 must be at least 1"),
+    ],
+)
+def test_an_impossible_batch_is_one_sentence(batch, parts, devices, message):
+    with pytest.raises(InputError, match=message):
+        data_parallel.check_batch(batch, parts, devices)
