@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, Key
 
 from relstab_jax import models
@@ -20,7 +21,7 @@ from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.training import losses
 from relstab_jax.training.fit import fit
-from relstab_jax.training.sweep import Data, Rules, compile_sweep, seed_sharding
+from relstab_jax.training.sweep import Data, Rules, Sweep, compile_sweep, seed_sharding
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
@@ -43,8 +44,8 @@ def seed_keys(seed: int, index: Int[Array, ""]) -> Keys:
     )
 
 
-def network(config: Config) -> Model:
-    """Makes the CNN of a configuration."""
+def network(config: Config, active_pixels: int | None = None) -> Model:
+    """Makes the CNN of a configuration; with `active_pixels`, for so many in an image."""
     return models.create(
         "SimpleCNN",
         num_classes=1,
@@ -56,6 +57,7 @@ def network(config: Config) -> Model:
         stride=config.stride,
         strided_layers=config.strided_layers,
         alpha=config.alpha,
+        active_pixels=active_pixels,
     )
 
 
@@ -124,15 +126,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
     rules = Rules(config.look_every, config.patience, config.max_epochs)
     with jax.default_matmul_precision(config.precision):
-        sweep = compile_sweep(
-            model,
-            optax.sgd(config.learning_rate * config.width),
-            objective(model, config.ridge),
-            rules,
-            train_points=config.train_points,
-            batch_size=config.batch_size,
-            sharding=sharding,
-        )
+        sweep = compile_training(config, rules, sharding)
         initial = sweep.start(keys.init)
         trained = fit(
             sweep,
@@ -197,6 +191,20 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             "fitted": ("layer", np.arange(1, config.depth + 1) <= fitted_layers(config)),
         },
     ).transpose("state", "channels", "seed", "layer", "tap")
+
+
+def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> Sweep:
+    """Compiles the training of a configuration, on images of points of the task and no others."""
+    model = network(config, active_pixels=2)
+    return compile_sweep(
+        model,
+        optax.sgd(config.learning_rate * config.width),
+        objective(model, config.ridge),
+        rules,
+        train_points=config.train_points,
+        batch_size=config.batch_size,
+        sharding=sharding,
+    )
 
 
 def objective(model: Model, ridge: float) -> Callable[..., tuple[Array, Array]]:

@@ -1,14 +1,20 @@
-"""The one-dimensional CNN of Section 4, in the NTK parametrisation."""
+"""The one-dimensional CNN of Section 4, in the NTK parametrisation.
+
+Its inputs are almost empty. Where patches do not overlap, all patches without an active pixel look
+the same, in every layer. `build(..., active_pixels=A)` therefore computes one patch of each layer
+for the background and A for each image, instead of all: the same function, in fewer operations.
+"""
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Shaped
 
 from relstab_jax.errors import InputError
 from relstab_jax.models.model import Features, Model, Variables
@@ -16,7 +22,9 @@ from relstab_jax.models.model import Features, Model, Variables
 NAMES = ("SimpleCNN",)
 
 
-def patches(x: Float[Array, "P L C"], filter_size: int, stride: int) -> Float[Array, "P L_out FC"]:
+def patches(
+    x: Shaped[Array, "P L C"], filter_size: int, stride: int
+) -> Shaped[Array, "P L_out FC"]:
     """Returns the patches of a circular convolution, flattened to (tap, channel).
 
     `stride` is 1, or the filter size, which then divides L. The patch of output pixel o begins
@@ -32,23 +40,74 @@ def patches(x: Float[Array, "P L C"], filter_size: int, stride: int) -> Float[Ar
     return jnp.roll(x, left, axis=1).reshape(P, L // filter_size, filter_size * C)
 
 
-class CircularConv(nn.Module):
+class DistinctRows(NamedTuple):
+    """Images [P, L, C] with few different pixels: pixel l of image p is values[row[p, l]].
+
+    Row 0 is the background. Image p owns rows p·A + 1 .. p·A + A; it need not use all of them.
+    """
+
+    values: Float[Array, "N C"]
+    row: Int[Array, "P L"]
+
+    @property
+    def active(self) -> int:
+        """A, how many rows each image owns."""
+        return (len(self.values) - 1) // len(self.row)
+
+    def images(self) -> Float[Array, "P L C"]:
+        """Returns the images in full."""
+        return self.values[self.row]
+
+
+def first_of_each_row(
+    x: Shaped[Array, "P L C"], row: Int[Array, "P L"], active: int
+) -> Shaped[Array, "N C"]:
+    """Returns the first pixel of each row in use, zeros for the background."""
+    P, _, C = x.shape
+    owned = 1 + jnp.arange(P * active).reshape(P, active, 1)
+    where = (row[:, None, :] == owned).argmax(axis=-1)
+    pixels = jnp.take_along_axis(x, where[..., None], axis=1)
+    return jnp.concatenate([jnp.zeros((1, C), x.dtype), pixels.reshape(P * active, C)])
+
+
+def distinct_pixels(x: Float[Array, "P L C"], active: int) -> DistinctRows:
+    """Finds the `active` pixels of each image that are not zero; with more of them, all is NaN."""
+    nonzero = (x != 0).any(axis=-1)
+    nth = nonzero.cumsum(axis=1)
+    row = jnp.where(nonzero, nth + active * jnp.arange(len(x))[:, None], 0)
+    values = first_of_each_row(x, row, active)
+    return DistinctRows(jnp.where(nth.max() > active, jnp.nan, values), row)
+
+
+def distinct_patches(x: DistinctRows, filter_size: int) -> DistinctRows:
+    """Returns `patches` with stride F: those that meet an active pixel, and the background's.
+
+    Where several active pixels of an image meet in one patch, it is the row of the last.
+    """
+    met = patches(x.row[..., None], filter_size, filter_size)
+    row = met.max(axis=-1)
+    rows_met = first_of_each_row(met, row, x.active)
+    N = len(rows_met)
+    # A product with 0 and 1: unlike that of indexing, its gradient is deterministic on a GPU.
+    select = jax.nn.one_hot(rows_met.reshape(-1), N, dtype=x.values.dtype)
+    return DistinctRows((select @ x.values).reshape(N, -1), row)
+
+
+class Conv(nn.Module):
     """√F · ReLU(patches · w / √(F · C_in) + b), with w, b ~ N(0, 1) at initialisation."""
 
     width: int
     filter_size: int
-    stride: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "P L C_in"]) -> Float[Array, "P L_out H"]:
+    def __call__(self, seen: Float[Array, "*N FC"]) -> Float[Array, "*N H"]:
         """Returns the representation after the activation."""
-        F, H, C = self.filter_size, self.width, x.shape[-1]
-        normal = nn.initializers.normal(1.0, x.dtype)
-        w = self.param("kernel", normal, (F, C, H)).reshape(F * C, H)
+        F, H, FC = self.filter_size, self.width, seen.shape[-1]
+        normal = nn.initializers.normal(1.0, seen.dtype)
+        w = self.param("kernel", normal, (F, FC // F, H)).reshape(FC, H)
         b = self.param("bias", normal, (H,))
-        seen = patches(x, F, self.stride)
-        z = seen.reshape(-1, F * C) @ w / math.sqrt(F * C) + b
-        return math.sqrt(F) * nn.relu(z).reshape(*seen.shape[:2], H)
+        z = seen.reshape(-1, FC) @ w / math.sqrt(FC) + b
+        return math.sqrt(F) * nn.relu(z).reshape(*seen.shape[:-1], H)
 
 
 class MeanReadout(nn.Module):
@@ -74,13 +133,21 @@ class SimpleCNN(nn.Module):
     strides: tuple[int, ...]
     num_classes: int
     alpha: float
+    active_pixels: int | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "P L C"]) -> tuple[Float[Array, "P classes"], Features]:
         """Returns the outputs and {"conv1": f_1 [P, L_1, H], ...}."""
         features = OrderedDict()
+        rows = distinct_pixels(x, self.active_pixels) if self.active_pixels else None
         for k, stride in enumerate(self.strides, start=1):
-            x = CircularConv(self.width, self.filter_size, stride, name=f"conv{k}")(x)
+            conv = Conv(self.width, self.filter_size, name=f"conv{k}")
+            if rows is None:
+                x = conv(patches(x, self.filter_size, stride))
+            else:
+                seen = distinct_patches(rows, self.filter_size)
+                rows = DistinctRows(conv(seen.values), seen.row)
+                x = rows.images()
             features[f"conv{k}"] = x
         return MeanReadout(self.num_classes, self.alpha, name="readout")(x), features
 
@@ -103,6 +170,7 @@ def build(
     stride: int,
     strided_layers: int | None = None,
     alpha: float = 1.0,
+    active_pixels: int | None = None,
 ) -> Model:
     """Makes the CNN of Section 4 for inputs [P, image_size, channels].
 
@@ -118,6 +186,8 @@ def build(
         strided_layers: how many of the first layers have the stride, the others having 1. All by
             default, as Section 4.2 has it; 1 is what the authors' published program computes.
         alpha: factor on the output.
+        active_pixels: a promise that no image has more pixels that are not zero, which saves time
+            where every layer has stride F; outputs are NaN where it is broken.
 
     Raises:
         InputError: for any other stride, a filter larger than the input, or strides that do not
@@ -141,7 +211,9 @@ def build(
             f"size={image_size} allows at most {possible}"
         )
     strides = (stride,) * strided + (1,) * (depth - strided)
-    net = SimpleCNN(width, filter_size, strides, num_classes, alpha)
+    if set(strides) != {filter_size}:
+        active_pixels = None  # patches overlap
+    net = SimpleCNN(width, filter_size, strides, num_classes, alpha, active_pixels)
     forward = cast(Callable[[Variables, Array], tuple[Array, Features]], net.apply)
     return Model(
         init=lambda key: net.init(key, jnp.zeros((1, image_size, channels))),

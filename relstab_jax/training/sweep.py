@@ -15,6 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import losses
 
+# Without it XLA copies all parameters in every step, before it updates them.
+UPDATE_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
+
 Objective = Callable[[Variables, Array, Array], tuple[Float[Array, ""], Float[Array, ""]]]
 
 
@@ -203,6 +206,7 @@ def compile_sweep(
             in_shardings=(sharding, sharding, None, None),
             out_shardings=sharding,
             donate_argnums=0,
+            compiler_options=UPDATE_IN_PLACE if jax.default_backend() == "cpu" else None,
         ),
         jax.jit(
             jax.vmap(look, (0, 0, None)),

@@ -17,7 +17,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from relstab_jax.data import scale_detection as task
 from relstab_jax.experiments import scale_detection
@@ -33,10 +32,11 @@ PEAK = {
 
 def flops_per_step(config) -> float:
     """Counts multiplications and additions of the convolutions, forward and backward."""
-    total, size, channels = 0, config.size, 1
+    total, channels = 0, 1
+    # With a stride, two patches for each point and the background's (see simple_cnn).
+    rows = config.batch_size * config.size if config.stride == 1 else 2 * config.batch_size + 1
     for layer in range(config.depth):
-        size //= config.stride
-        products = 2 * config.batch_size * size * config.filter_size * channels * config.width
+        products = 2 * rows * config.filter_size * channels * config.width
         total += products * (2 if layer == 0 else 3)  # no gradient by the input
         channels = config.width
     return total
@@ -44,18 +44,10 @@ def flops_per_step(config) -> float:
 
 def jax_steps(config):
     """Returns a function that runs n steps of all seeds and returns the seconds it took."""
-    model = scale_detection.network(config)
     seeds, sharding = len(config.seeds), sweep.seed_sharding(len(config.seeds))
     positions, labels = task.points(config.task, config.size, config.xi, config.gap)
-    made = sweep.compile_sweep(
-        model,
-        optax.sgd(config.learning_rate * config.width),
-        scale_detection.objective(model, config.ridge),
-        sweep.Rules(config.look_every, config.patience, config.max_epochs),
-        train_points=config.train_points,
-        batch_size=config.batch_size,
-        sharding=sharding,
-    )
+    rules = sweep.Rules(config.look_every, config.patience, config.max_epochs)
+    made = scale_detection.compile_training(config, rules, sharding)
     keys = jax.random.split(jax.random.key(0), seeds)
     chosen = np.random.default_rng(0).choice(len(labels), (seeds, config.train_points))
     train = task.images(jnp.asarray(positions[chosen]), config.size), jnp.asarray(labels[chosen])

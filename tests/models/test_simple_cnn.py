@@ -67,6 +67,56 @@ def test_layer_equals_a_loop_over_pixels(filter_size, stride, left):
         np.testing.assert_allclose(f, expected, rtol=1e-12, atol=1e-12)
 
 
+ACTIVE = [(0, 1), (1, 2), (2, 3), (7, 8), (0, 35), (17, 18), (4, 31), (30, 33), (5, 5)]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("filter_size", "stride", "depth"),
+    [(2, 2, 2), (3, 3, 2), (4, 4, 1), (6, 6, 2), (1, 1, 2), (3, 1, 2)],
+)
+def test_promising_few_active_pixels_changes_no_number(filter_size, stride, depth):
+    """The points have pixels side by side, in one patch early, late and never, or one alone."""
+    setting = {"image_size": 36, "filter_size": filter_size, "stride": stride, "depth": depth}
+    plain, quick = create(**setting), create(**setting, active_pixels=2)
+    variables = plain.init(jax.random.key(0))
+    i, j = np.array(ACTIVE).T
+    x = np.zeros((len(i), 36, 1))
+    x[np.arange(len(i)), i] = 3.0
+    x[np.arange(len(j)), j] = -2.0
+
+    def outputs_and_gradient(model):
+        def weighted(v):
+            outputs = model.apply(v, jnp.asarray(x))[:, 0]
+            return outputs @ jnp.arange(1.0, len(x) + 1), outputs
+
+        gradient, outputs = jax.grad(weighted, has_aux=True)(variables)
+        return outputs, gradient, model.features(variables, jnp.asarray(x))
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
+        outputs_and_gradient(quick),
+        outputs_and_gradient(plain),
+    )
+
+
+def test_promising_few_active_pixels_saves_operations():
+    def flops(**promise):
+        model = create(width=64, image_size=128, depth=7, filter_size=2, stride=2, **promise)
+        variables = jax.eval_shape(model.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct((8, 128, 1), jnp.float32)
+        return jax.jit(model.apply).lower(variables, x).compile().cost_analysis()["flops"]
+
+    assert flops(active_pixels=2) < flops() / 3
+
+
+def test_a_broken_promise_shows():
+    model = create(image_size=8, depth=2, filter_size=2, stride=2, active_pixels=2)
+    variables = model.init(jax.random.key(0))
+    three = jnp.zeros((2, 8, 1)).at[1, :3].set(1.0)
+    assert jnp.isnan(model.apply(variables, three)).all()
+
+
 def test_strides_reach_every_layer_unless_told_otherwise():
     model = create(image_size=128, depth=7, filter_size=2, stride=2)
     shapes = jax.eval_shape(model.features, model.init(jax.random.key(0)), jnp.zeros((5, 128, 1)))
