@@ -113,7 +113,7 @@ def test_any_missing_tensor_is_named(name):
 def test_weights_of_another_network_are_refused():
     state = filled(GOLDEN["cifar10/LeNet"]["state"])
     with pytest.raises(InputError, match=r"surplus conv1\.weight"):
-        models.from_torch("VGG11", state, num_classes=10)
+        models.from_torch("VGG11", state)
 
 
 def test_unknown_names_and_small_images_are_refused():
