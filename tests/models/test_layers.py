@@ -1,5 +1,6 @@
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ def by_definition(x, kernel, stride, padding, depthwise):
     ],
 )
 def test_convolution(shape, F, stride, padding, depthwise, float64, monkeypatch):
-    monkeypatch.setattr(layers, "_PATCH_ELEMENTS", 2000)  # so that some take several chunks
+    monkeypatch.setattr(layers, "_CHUNK_ELEMENTS", 2000)  # so that some take several chunks
     layers.conv.clear_cache()
     random = np.random.default_rng(0)
     x = random.standard_normal(shape)
@@ -58,6 +59,54 @@ def test_convolution(shape, F, stride, padding, depthwise, float64, monkeypatch)
         expected = (weights * by_definition(*pair, **how)).sum()
         assert (da * direction).sum() == pytest.approx(expected, rel=1e-10)
     layers.conv.clear_cache()
+
+
+@pytest.mark.parametrize(
+    ("F", "stride", "padding"),
+    [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (7, 2, 3), (11, 4, 2)],
+)
+def test_gradients_of_a_stack_of_networks(F, stride, padding, float64):
+    """Those of XLA's own convolution, under `vmap` over filters."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((4, 13, 12, 2)))
+    kernels = jnp.asarray(random.standard_normal((3, F, F, 2, 5)))
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            *(x, kernel, (stride, stride), [(padding, padding)] * 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def gradients(conv):
+        gradient = jax.grad(lambda x, kernel: (conv(x, kernel) ** 3).sum(), (0, 1))
+        return jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(x, kernels)
+
+    ours = gradients(lambda x, kernel: layers.conv(x, kernel, stride=stride, padding=padding))
+    for gradient, expected in zip(ours, gradients(plain), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1)])
+def test_max_pool(size, stride, padding, float64):
+    """Values and gradients are those of XLA's own windows."""
+
+    class Pool(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.max_pool(self, "pool", x, size, stride, padding)
+
+    def plain(x):
+        pads = (0, 0), (padding, padding), (padding, padding), (0, 0)
+        windows, strides = (1, size, size, 1), (1, stride, stride, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, windows, strides, pads)
+
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 3)))
+    found, expected = (
+        jax.value_and_grad(lambda x, f=f: (f(x) ** 3).sum())(x)
+        for f in (lambda x: Pool().apply({}, x), plain)
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
