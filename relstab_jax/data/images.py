@@ -21,7 +21,9 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
+def prepared(
+    name: str, split: str, data_dir: str | None, decode: bool = True
+) -> Sequence[dict[str, Any]]:
     """Returns the examples of a prepared set, {"image": uint8 [H, W, C], "label": int, …} each.
 
     They are read when they are asked for, in any order. Nothing is downloaded.
@@ -30,6 +32,7 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
         name: of the set in TFDS, such as "cifar10" or "imagenet2012".
         split: in TFDS's notation, such as "train" or "test[:500]".
         data_dir: the folder of TFDS's sets; TFDS's own default for None.
+        decode: whether to decode the images; else they are the bytes of their files.
 
     Raises:
         InputError: where the set is missing, half prepared, or in a format without random access.
@@ -47,7 +50,8 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
     folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
     builder = tfds.builder_from_directory(folder)
     try:
-        source = builder.as_data_source(split)  # pyright: ignore[reportCallIssue]
+        decoders = None if decode else {"image": tfds.decode.SkipDecoding()}
+        source = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
         files = builder.info.splits[split].file_instructions
         for first in np.cumsum([0, *(file.take for file in files[:-1])]):
             source.data_source[int(first)]  # opens the file, which finds one that is cut

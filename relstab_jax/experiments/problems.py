@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from relstab_jax.config import Config
 from relstab_jax.data import images, scale_detection
+from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.measures import noise, sensitivity
 from relstab_jax.training import losses
@@ -23,16 +24,33 @@ Features = Callable[[PyTree, Array], Mapping[str, Array]]  # (network, images) -
 
 
 class ImageSet(NamedTuple):
-    """What is known of a set of images before it is read."""
+    """What is known of a set of images before it is read.
+
+    Attributes:
+        size: pixels along each axis, as the networks take them.
+        channels: of the images.
+        classes: number of labels.
+        mean: of the training pixels, for each channel.
+        std: their standard deviation.
+        test: name of the split that TFDS has for tests.
+        streamed: whether the images stay in their files, rather than in the devices' memory.
+    """
 
     size: int
     channels: int
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    test: str = "test"
+    streamed: bool = False
 
 
-IMAGE_SETS = {"cifar10": ImageSet(32, 3, 10, images.CIFAR10_MEAN, images.CIFAR10_STD)}
+IMAGE_SETS = {
+    "cifar10": ImageSet(32, 3, 10, images.CIFAR10_MEAN, images.CIFAR10_STD),
+    "imagenet2012": ImageSet(
+        *(224, 3, 1000, images.IMAGENET_MEAN, images.IMAGENET_STD), test="validation", streamed=True
+    ),
+}
 
 
 class Shape(NamedTuple):
@@ -56,15 +74,15 @@ class Problem(NamedTuple):
 
     Attributes:
         task: what is learned.
-        inputs: [M, ...] all examples, as they are stored.
-        labels: [M].
+        inputs: [M, ...] all examples, as they are stored; or a stream of them.
+        labels: [M]; none where a stream gives them.
         split: key -> the parts of a seed, indices of examples.
         measure: (features, networks, key, examples [S, P]) -> {layer: Sensitivity or Measurement of
             arrays [N]}, for a stack of N networks: the S seeds, in one or several states.
     """
 
     task: Task
-    inputs: np.ndarray
+    inputs: np.ndarray | Stream
     labels: np.ndarray
     split: Callable[[Key[Array, ""]], Parts]
     measure: Callable[[Features, PyTree, Key[Array, ""], np.ndarray], Mapping[Any, Any]]
@@ -98,7 +116,8 @@ def part_sizes(config: Config) -> Parts:
         return Parts(*(2 * n for n in sizes))
     held_out = validation if config.selection == "validation" else 0
     all_train, all_test = (
-        len(images.prepared(config.data, split, config.data_dir)) for split in ("train", "test")
+        len(images.prepared(config.data, split, config.data_dir))
+        for split in ("train", IMAGE_SETS[config.data].test)
     )
     train = all_train - held_out if train is None else train
     test = all_test if test is None else test
@@ -120,10 +139,14 @@ def problem(config: Config) -> Problem:
 def _images(config: Config) -> Problem:
     """A set of images, with noise of norm `config.noise` at every visit (App. B.1)."""
     train, held_out, test = part_sizes(config)
-    splits = f"train[:{train + held_out}]", f"test[:{test}]"
-    read = [images.load(config.data, split, config.data_dir) for split in splits]
-    inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
     known = IMAGE_SETS[config.data]
+    splits = f"train[:{train + held_out}]", f"{known.test}[:{test}]"
+    if known.streamed:
+        inputs = Stream(config.data, splits, config.data_dir, known.size, config.augment)
+        labels = np.zeros(0, int)
+    else:
+        read = [images.load(config.data, split, config.data_dir) for split in splits]
+        inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
 
     def show(key: Key[Array, ""], stored: Array) -> Array:
         image = images.normalise(stored, known.mean, known.std)
@@ -131,7 +154,7 @@ def _images(config: Config) -> Problem:
 
     def visit(key: Key[Array, ""], stored: Array) -> Array:
         key_crop, key_flip, key_noise = jax.random.split(key, 3)
-        if config.augment:
+        if config.augment and not known.streamed:  # a stream crops and flips what it decodes
             stored = images.random_crop(key_crop, stored, padding=4)
             stored = images.random_flip(key_flip, stored)
         return show(key_noise, stored)

@@ -12,10 +12,11 @@ from jaxtyping import Array, Int, Key
 
 from relstab_jax import models
 from relstab_jax.config import Config
+from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, problems
 from relstab_jax.models import Model, Variables
-from relstab_jax.training import data_parallel, optimizers
+from relstab_jax.training import data_parallel, optimizers, streamed
 from relstab_jax.training.data_parallel import Data
 from relstab_jax.training.fit_images import fit
 
@@ -104,7 +105,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         What `layers.sensitivities` and `layers.spectra` do, in the states init and trained, which
         is the epoch with the lowest validation error. Of that epoch train_error, without
         augmentation, validation_error and test_error, and which it is, best_epoch [seed]; of the
-        last epoch last_test_error; epochs trained [seed].
+        last epoch last_test_error; epochs trained and test_points [seed].
     """
     model = network(config)
     problem = problems.problem(config)
@@ -114,11 +115,12 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
     )
     devices = devices_for(config)
-    inputs, labels = jnp.asarray(problem.inputs), jnp.asarray(problem.labels)
-    data = Data(inputs, labels, jnp.asarray(train), jnp.asarray(validation), keys.training)
-    data = data_parallel.replicate(data, devices)
+    data = Data(problem.inputs, problem.labels, train, validation, keys.training)
+    engine = streamed if isinstance(problem.inputs, Stream) else data_parallel
+    if engine is data_parallel:
+        data = data_parallel.replicate(jax.tree.map(jnp.asarray, data), devices)
     with jax.default_matmul_precision(config.precision):
-        training = data_parallel.compile_training(
+        training = engine.compile_training(
             model,
             optimizer(config, train.shape[1] // config.batch_size),
             problem.task,
@@ -141,8 +143,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         )
 
         def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
-            on_devices = data_parallel.replicate(jnp.asarray(examples), devices)
-            return np.asarray(training.evaluate(variables, data, on_devices)[1][0])
+            return np.asarray(training.evaluate(variables, data, examples)[1][0])
 
         print(f"Evaluating {len(config.seeds)} seeds.", flush=True)
         of_seed = {
@@ -152,6 +153,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             "validation_error": np.asarray(trained.best_error[0]),
             "best_epoch": np.asarray(trained.best_epoch[0]),
             "epochs": np.full(len(config.seeds), config.epochs),
+            "test_points": np.full(len(config.seeds), test.shape[1]),
         }
         best = jax.tree.map(lambda a: a[0], trained.best)
         initial = jax.tree.map(lambda a: a[0], training.start(keys.init).variables)

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import Model, Variables
@@ -42,20 +42,20 @@ class Task(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Examples of all seeds as they are stored, and what each of the S seeds does with them.
+    """Examples as they are stored, and what each of the S seeds does with them.
 
     Attributes:
-        inputs: [M, ...] of all examples.
-        labels: [M].
+        inputs: [M, ...] of all examples; or a `relstab_jax.data.stream.Stream` of them.
+        labels: [M]; none where a stream gives them.
         train: [S, P], the examples that a seed trains on.
         validation: [S, V], those on which it selects its best epoch.
         key: [S], of the order of a seed's examples and of all that is random in its training.
     """
 
-    inputs: Array
-    labels: Int[Array, "..."]
-    train: Int[Array, "..."]
-    validation: Int[Array, "..."]
+    inputs: Any
+    labels: Any
+    train: Any
+    validation: Any
     key: Key[Array, "..."]
 
 
@@ -101,7 +101,8 @@ class Training(NamedTuple):
         advance: (seeds, data, epoch, first, until) -> seeds, trained in `epoch`, counted from 0,
             from its step `first` to `until`. It consumes `seeds`.
         look: (seeds, data, epoch) -> (seeds, Look), after `epoch` epochs.
-        evaluate: (variables, data, examples [S, n]) -> (loss, error), each [S].
+        evaluate: (variables, data, examples [S, n], without device axis) -> (loss, error), each
+            [S].
         steps_per_epoch: optimisation steps in an epoch. Where the batch does not divide the
             training set, each epoch leaves out other examples, fewer than a batch.
     """
@@ -109,7 +110,7 @@ class Training(NamedTuple):
     start: Callable[[Key[Array, " S"]], Seed]
     advance: Callable[[Seed, Data, int, int, int], Seed]
     look: Callable[[Seed, Data, int], tuple[Seed, Look]]
-    evaluate: Callable[[Variables, Data, Array], tuple[Array, Array]]
+    evaluate: Callable[[Variables, Data, np.ndarray], tuple[Array, Array]]
     steps_per_epoch: int
 
 
@@ -140,6 +141,136 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
     return jax.jit(with_device_axis, out_shardings=NamedSharding(mesh, PartitionSpec(AXIS)))(copies)
 
 
+class Batch(NamedTuple):
+    """Examples that a device computes together.
+
+    Attributes:
+        numbers: [b], which name the examples.
+        stored: [b, ...], the examples as they are stored.
+        labels: [b].
+    """
+
+    numbers: Any
+    stored: Any
+    labels: Any
+
+
+class Learner(NamedTuple):
+    """What happens to one network, on each device, under the axis of the devices.
+
+    Attributes:
+        start: key -> seed, at initialisation.
+        train: (seed, the device's part of a batch, key of the epoch's steps, step) -> seed.
+        total: (variables, batch, which of it count [b], key) -> sums of loss and error over the
+            batches of all devices.
+        judge: (seed, validation loss, validation error, epoch) -> (seed, Look), which keeps the
+            best network.
+    """
+
+    start: Callable[[Key[Array, ""]], Seed]
+    train: Callable[[Seed, Batch, Key[Array, ""], Array], Seed]
+    total: Callable[[Variables, Batch, Array, Key[Array, ""]], tuple[Array, Array]]
+    judge: Callable[[Seed, Array, Array, Array], tuple[Seed, Look]]
+
+
+def learner(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    task: Task,
+    *,
+    micro_batches: int,
+    steps_per_epoch: int,
+) -> Learner:
+    """Returns the pure functions of a training; arguments as of `compile_training`."""
+
+    def start(key: Key[Array, ""]) -> Seed:
+        variables = model.init(key)
+        zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
+        state = optimizer.init(variables["params"])
+        return Seed(variables, state, zero, zero, variables, jnp.full((), jnp.inf), none, none)
+
+    def inputs(view: Callable[..., Array], batch: Batch, key: Key[Array, ""]) -> Array:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(batch.numbers)
+        return jax.vmap(view)(keys, batch.stored)
+
+    def train(seed: Seed, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Seed:
+        key_visit, key_dropout = jax.random.split(key)
+
+        def one_part(variables: Variables, part: tuple[Batch, Array]) -> tuple[Variables, Any]:
+            batch, number = part
+            x = inputs(task.visit, batch, key_visit)
+            drop = jax.random.fold_in(jax.random.fold_in(key_dropout, step), number)
+
+            def objective(params: Any) -> tuple[Array, Any]:
+                outputs, new = model.train({**variables, "params": params}, x, drop, axis_name=AXIS)
+                return task.loss(outputs, batch.labels), (new, task.error(outputs, batch.labels))
+
+            (loss, (new, error)), gradient = jax.value_and_grad(objective, has_aux=True)(
+                variables["params"]
+            )
+            return new, (gradient, loss, error)
+
+        if micro_batches == 1:
+            variables, found = one_part(seed.variables, (batch, jnp.zeros((), jnp.int32)))
+        else:
+            parts = jax.tree.map(lambda a: a.reshape(micro_batches, -1, *a.shape[1:]), batch)
+            numbered = parts, jnp.arange(micro_batches)
+            variables, found = _scan_mean(one_part, seed.variables, numbered)
+        gradient, loss, error = lax.pmean(found, AXIS)
+        updates, state = optimizer.update(gradient, seed.optimizer, variables["params"])
+        params = optax.apply_updates(variables["params"], updates)
+        bad = (seed.diverged == 0) & ~jnp.isfinite(loss)
+        begins = step % steps_per_epoch == 0
+        return seed._replace(
+            variables={**variables, "params": params},
+            optimizer=state,
+            loss=jnp.where(begins, 0, seed.loss) + loss / steps_per_epoch,
+            error=jnp.where(begins, 0, seed.error) + error / steps_per_epoch,
+            diverged=jnp.where(bad, step + 1, seed.diverged),
+        )
+
+    def total(
+        variables: Variables, batch: Batch, counts: Bool[Array, " b"], key: Key[Array, ""]
+    ) -> tuple[Array, Array]:
+        outputs = model.apply(variables, inputs(task.show, batch, key))
+
+        def over_batch(mean: Callable[[Array, Array], Array]) -> Array:
+            of_each = jax.vmap(lambda o, y: mean(o[None], y[None]))(outputs, batch.labels)
+            return lax.psum(jnp.where(counts, of_each, 0).sum(), AXIS)
+
+        return over_batch(task.loss), over_batch(task.error)
+
+    def judge(seed: Seed, loss: Array, error: Array, epoch: Array) -> tuple[Seed, Look]:
+        better = error < seed.best_error
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old),
+            (seed.variables, error, epoch),
+            (seed.best, seed.best_error, seed.best_epoch),
+        )
+        seed = seed._replace(best=best[0], best_error=best[1], best_epoch=best[2])
+        return seed, Look(seed.loss, seed.error, loss, error)
+
+    return Learner(start, train, total, judge)
+
+
+def over_seeds(function: Callable[..., Any], *arguments: Any, at_once: int) -> Any:
+    """Applies `function` to each seed, `at_once` side by side and the others in turn."""
+    S = jax.tree.leaves(arguments)[0].shape[0]
+    if at_once >= S:
+        return jax.vmap(function)(*arguments)
+    return lax.map(lambda a: function(*a), arguments, batch_size=at_once)
+
+
+def epoch_keys(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
+    """Returns the keys of an epoch's order, of its steps, and of the look at its end."""
+    return jax.random.split(jax.random.fold_in(key, epoch), 3)
+
+
+def evaluation_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Returns the key of evaluations that belong to no epoch."""
+    return jax.random.fold_in(key, 2**31)
+
+
 def compile_training(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -152,7 +283,7 @@ def compile_training(
     evaluation_batch_size: int,
     devices: Sequence[Any],
 ) -> Training:
-    """Compiles the training of a stack of networks.
+    """Compiles the training of a stack of networks on data in the devices' memory.
 
     Args:
         model: the network.
@@ -173,71 +304,18 @@ def compile_training(
     """
     check_batch(batch_size, micro_batches, len(devices))
     steps_per_epoch = train_points // batch_size
+    learn = learner(
+        model, optimizer, task, micro_batches=micro_batches, steps_per_epoch=steps_per_epoch
+    )
+    each = partial(over_seeds, at_once=seeds_at_once)
 
-    def over_seeds(function: Callable[..., Any], *arguments: Any) -> Any:
-        S = jax.tree.leaves(arguments)[0].shape[0]
-        if seeds_at_once >= S:
-            return jax.vmap(function)(*arguments)
-        return lax.map(lambda a: function(*a), arguments, batch_size=seeds_at_once)
-
-    def start(key: Key[Array, ""]) -> Seed:
-        variables = model.init(key)
-        zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
-        state = optimizer.init(variables["params"])
-        return Seed(variables, state, zero, zero, variables, jnp.full((), jnp.inf), none, none)
-
-    def epoch_keys(key: Key[Array, ""], epoch: Int[Array, ""]) -> Key[Array, "3"]:
-        """Returns the keys of an epoch's order, of its steps, and of the look at its end."""
-        return jax.random.split(jax.random.fold_in(key, epoch), 3)
+    def batch_of(data: Data, examples: Int[Array, " b"]) -> Batch:
+        return Batch(examples, data.inputs[examples], data.labels[examples])
 
     def own_part(examples: Shaped[Array, "rows devices_b"]) -> Shaped[Array, "rows b"]:
         """Returns the columns that this device computes."""
         b = examples.shape[1] // lax.axis_size(AXIS)
         return lax.dynamic_slice_in_dim(examples, lax.axis_index(AXIS) * b, b, axis=1)
-
-    def inputs_of(
-        view: Callable[..., Array], data: Data, examples: Int[Array, " b"], key: Key[Array, ""]
-    ) -> Array:
-        keys = jax.vmap(partial(jax.random.fold_in, key))(examples)
-        return jax.vmap(view)(keys, data.inputs[examples])
-
-    def train_step(
-        seed: Seed, data: Data, batch: Int[Array, " B"], key: Key[Array, ""], step: Int[Array, ""]
-    ) -> Seed:
-        key_visit, key_dropout = jax.random.split(key)
-        parts = own_part(batch.reshape(micro_batches, -1))
-
-        def one_part(variables: Variables, part: tuple[Array, Array]) -> tuple[Variables, Any]:
-            examples, number = part
-            x = inputs_of(task.visit, data, examples, key_visit)
-            y = data.labels[examples]
-            drop = jax.random.fold_in(jax.random.fold_in(key_dropout, step), number)
-
-            def objective(params: Any) -> tuple[Array, Any]:
-                outputs, new = model.train({**variables, "params": params}, x, drop, axis_name=AXIS)
-                return task.loss(outputs, y), (new, task.error(outputs, y))
-
-            (loss, (new, error)), gradient = jax.value_and_grad(objective, has_aux=True)(
-                variables["params"]
-            )
-            return new, (gradient, loss, error)
-
-        numbered = parts, jnp.arange(micro_batches)
-        if micro_batches == 1:
-            variables, found = one_part(seed.variables, jax.tree.map(lambda a: a[0], numbered))
-        else:
-            variables, found = _scan_mean(one_part, seed.variables, numbered)
-        gradient, loss, error = lax.pmean(found, AXIS)
-        updates, state = optimizer.update(gradient, seed.optimizer, variables["params"])
-        params = optax.apply_updates(variables["params"], updates)
-        bad = (seed.diverged == 0) & ~jnp.isfinite(loss)
-        return seed._replace(
-            variables={**variables, "params": params},
-            optimizer=state,
-            loss=seed.loss + loss / steps_per_epoch,
-            error=seed.error + error / steps_per_epoch,
-            diverged=jnp.where(bad, step + 1, seed.diverged),
-        )
 
     def advance(
         seeds: Seed, data: Data, epoch: Int[Array, ""], first: Int[Array, ""], until: Array
@@ -245,18 +323,17 @@ def compile_training(
         def one_seed(seed: Seed, train: Array, key: Key[Array, ""]) -> Seed:
             key_order, key_step, _ = epoch_keys(key, epoch)
             order = jax.random.permutation(key_order, train)
-            begins = first == 0
-            seed = seed._replace(
-                loss=jnp.where(begins, 0, seed.loss), error=jnp.where(begins, 0, seed.error)
-            )
 
             def one_step(n: Array, seed: Seed) -> Seed:
                 batch = lax.dynamic_slice_in_dim(order, n * batch_size, batch_size)
-                return train_step(seed, data, batch, key_step, epoch * steps_per_epoch + n)
+                examples = own_part(batch.reshape(micro_batches, -1)).ravel()
+                return learn.train(
+                    seed, batch_of(data, examples), key_step, epoch * steps_per_epoch + n
+                )
 
             return lax.fori_loop(first, until, one_step, seed)
 
-        return over_seeds(one_seed, seeds, data.train, data.key)
+        return each(one_seed, seeds, data.train, data.key)
 
     def evaluate_one(
         variables: Variables, data: Data, examples: Int[Array, " n"], key: Key[Array, ""]
@@ -271,46 +348,34 @@ def compile_training(
 
         def one_batch(batch: tuple[Array, Array]) -> tuple[Array, Array]:
             examples, counts = batch
-            outputs = model.apply(variables, inputs_of(task.show, data, examples, key))
-            y = data.labels[examples]
+            return learn.total(variables, batch_of(data, examples), counts, key)
 
-            def total(mean: Callable[[Array, Array], Array]) -> Array:
-                of_each = jax.vmap(lambda o, y: mean(o[None], y[None]))(outputs, y)
-                return jnp.where(counts, of_each, 0).sum()
-
-            return total(task.loss), total(task.error)
-
-        sums = jax.tree.map(jnp.sum, lax.map(one_batch, (rows, counted)))
-        return jax.tree.map(lambda s: lax.psum(s, AXIS) / n, sums)
+        sums = lax.map(one_batch, (rows, counted))
+        return jax.tree.map(lambda s: s.sum() / n, sums)
 
     def look(seeds: Seed, data: Data, epoch: Int[Array, ""]) -> tuple[Seed, Look]:
         def one_seed(seed: Seed, validation: Array, key: Key[Array, ""]) -> tuple[Seed, Look]:
             *_, key_look = epoch_keys(key, epoch - 1)
             loss, error = evaluate_one(seed.variables, data, validation, key_look)
-            better = error < seed.best_error
-            best = jax.tree.map(
-                lambda new, old: jnp.where(better, new, old),
-                (seed.variables, error, epoch),
-                (seed.best, seed.best_error, seed.best_epoch),
-            )
-            seed = seed._replace(best=best[0], best_error=best[1], best_epoch=best[2])
-            return seed, Look(seed.loss, seed.error, loss, error)
+            return learn.judge(seed, loss, error, epoch)
 
-        return over_seeds(one_seed, seeds, data.validation, data.key)
+        return each(one_seed, seeds, data.validation, data.key)
 
     def evaluate(variables: Variables, data: Data, examples: Array) -> tuple[Array, Array]:
         def one_seed(variables: Variables, examples: Array, key: Key[Array, ""]) -> Any:
-            return evaluate_one(variables, data, examples, jax.random.fold_in(key, 2**31))
+            return evaluate_one(variables, data, examples, evaluation_key(key))
 
-        return over_seeds(one_seed, variables, examples, data.key)
+        return each(one_seed, variables, examples, data.key)
 
     parallel = partial(jax.pmap, axis_name=AXIS, devices=devices)
-    start_all = jax.jit(partial(over_seeds, start))
+    start_all, evaluate_all = jax.jit(partial(each, learn.start)), parallel(evaluate)
     return Training(
         lambda keys: replicate(start_all(keys), devices),
         parallel(advance, in_axes=(0, 0, None, None, None), donate_argnums=0),
         parallel(look, in_axes=(0, 0, None), donate_argnums=0),
-        parallel(evaluate),
+        lambda variables, data, examples: evaluate_all(
+            variables, data, replicate(jnp.asarray(examples), devices)
+        ),
         steps_per_epoch,
     )
 

@@ -43,15 +43,19 @@ def visit(key, x):
 
 
 TASK = data_parallel.Task(visit, show, losses.cross_entropy, losses.classification_error)
+PLAIN = TASK._replace(visit=show)
+
+
+def optimizer(rate=0.1):
+    schedule = optimizers.cosine_annealing(rate, 2, P // B)
+    return optimizers.sgd(schedule, momentum=0.9, weight_decay=5e-4)
 
 
 @functools.cache
 def training(devices, seeds_at_once=8, micro_batches=1, task=TASK, rate=0.1):
     return data_parallel.compile_training(
         MODEL,
-        optimizers.sgd(
-            optimizers.cosine_annealing(rate, 2, P // B), momentum=0.9, weight_decay=5e-4
-        ),
+        optimizer(rate),
         task,
         train_points=P,
         batch_size=B,
@@ -124,13 +128,13 @@ def test_the_best_epoch_is_kept(on_one_device):
     np.testing.assert_array_equal(seeds.best_epoch, errors.argmin(0) + 1)
     made, _, data = started(1)
     best = data_parallel.replicate(seeds.best, jax.devices()[:1])
-    _, error = made.evaluate(best, data, data.validation)
+    _, error = made.evaluate(best, data, data.validation[0])
     np.testing.assert_allclose(error[0], errors.min(0), rtol=1e-6)
 
 
 def test_an_evaluation_is_the_mean_over_the_examples():
     made, seeds, data = started(8)
-    loss, error = made.evaluate(seeds.variables, data, data.validation)
+    loss, error = made.evaluate(seeds.variables, data, data.validation[0])
     for s in range(2):
         variables = jax.tree.map(lambda a, s=s: a[0, s], seeds.variables)
         chosen = np.asarray(data.validation[0, s])
@@ -144,14 +148,9 @@ def test_an_evaluation_is_the_mean_over_the_examples():
         np.testing.assert_allclose(error[0, s], (outputs.argmax(1) != LABELS[chosen]).mean())
 
 
-def identity(key, x):
-    return show(key, x)
-
-
 def test_a_step_is_one_of_plain_gradient_descent():
     """The first step on one device, against the whole batch in one call of the model."""
-    task = TASK._replace(visit=identity)
-    made, seeds, data = started(2, task=task)
+    made, seeds, data = started(2, task=PLAIN)
     before = jax.tree.map(lambda a: np.asarray(a[0, 0]), seeds.variables)
     after = made.advance(seeds, data, 0, 0, 1)
     # An epoch visits other examples at every step: what it visits shows in the training error

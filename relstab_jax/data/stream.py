@@ -1,0 +1,148 @@
+"""Photographs of a set that does not fit in memory, decoded in parallel when they are needed."""
+
+import io
+import logging
+import math
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+from jaxtyping import Array, Int, Key, UInt8
+
+from relstab_jax.data.images import prepared
+from relstab_jax.data.photographs import cut
+from relstab_jax.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+AREA = 0.08, 1.0  # of a random crop, as a share of the photograph's, as torchvision trains
+ASPECT = 3 / 4, 4 / 3  # its width over its height
+
+
+class Stream:
+    """The photographs of some splits of a set prepared by TFDS, numbered one split after the other.
+
+    A photograph that cannot be decoded is reported, and the next one stands in its place.
+
+    Args:
+        name: of the set, such as "imagenet2012".
+        splits: in TFDS's notation, such as ["train", "validation[:500]"].
+        data_dir: the folder of TFDS's sets; TFDS's own default for None.
+        size: n, pixels along each axis of what is given out, in red, green and blue.
+        augment: whether to crop and flip at random where keys are given.
+
+    Raises:
+        InputError: as `images.prepared`.
+    """
+
+    def __init__(
+        self, name: str, splits: Sequence[str], data_dir: str | None, size: int, augment: bool
+    ):
+        self._sources = [prepared(name, split, data_dir, decode=False) for split in splits]
+        self._name, self._size, self._augment = name, size, augment
+        self._starts = np.cumsum([0, *map(len, self._sources)])
+        self._damaged: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def damaged(self) -> int:
+        """How many photographs could not be decoded so far."""
+        return len(self._damaged)
+
+    def __getitem__(self, numbers: Int[np.ndarray, " P"]) -> UInt8[np.ndarray, "P n n 3"]:
+        """Returns the central squares of some photographs."""
+        return np.concatenate([images for images, _ in self.batches(numbers[:, None])])
+
+    def batches(
+        self, numbers: Int[np.ndarray, "N ..."], keys: Key[Array, "..."] | None = None
+    ) -> Iterator[tuple[UInt8[np.ndarray, "... n n 3"], Int[np.ndarray, "..."]]]:
+        """Gives out N batches of photographs and labels, read ahead by several threads.
+
+        Args:
+            numbers: of the photographs in each batch.
+            keys: of random crops and flips, broadcast to a batch. They depend on the key and on the
+                photograph's number alone. For None, central squares are cut.
+        """
+        shape = numbers.shape[1:]
+        size = math.prod(shape)
+        entropy = None
+        if keys is not None and self._augment:
+            entropy = np.asarray(jax.random.key_data(jnp.broadcast_to(keys, shape)))
+            entropy = entropy.reshape(size, -1)
+
+        def read(index: int, number: int) -> tuple[np.ndarray, int]:
+            photograph, label = self._decoded(number)
+            if entropy is None:
+                return cut(photograph, self._size), label
+            random = np.random.default_rng([*entropy[index % size], number])
+            return random_crop(random, photograph, self._size), label
+
+        threads = os.cpu_count() or 1
+        ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(size, threads))
+        dataset = (
+            grain.MapDataset.source(numbers.ravel().tolist())
+            .map_with_index(read)
+            .to_iter_dataset(ahead)
+        )
+        for images, labels in dataset.batch(size):
+            yield images.reshape(*shape, *images.shape[1:]), labels.reshape(shape)
+
+    def _decoded(self, number: int) -> tuple[PIL.Image.Image, int]:
+        for other in range(number, number + len(self)):
+            n = other % len(self)
+            split = int(np.searchsorted(self._starts, n, side="right")) - 1
+            example: dict[str, Any] = self._sources[split][n - int(self._starts[split])]
+            try:
+                photograph = PIL.Image.open(io.BytesIO(example["image"]))
+                return photograph.convert("RGB"), int(example["label"])
+            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+                self._report(n, error)
+        raise InputError(f"no photograph of {self._name} can be decoded")
+
+    def _report(self, number: int, error: Exception) -> None:
+        with self._lock:
+            if number in self._damaged:
+                return
+            self._damaged.add(number)
+            count = len(self._damaged)
+        _log.warning(
+            "photograph %d of %s cannot be decoded (%s), and the next one stands in its place: "
+            "%d so far",
+            *(number, self._name, error, count),
+        )
+
+
+def random_crop(
+    random: np.random.Generator, photograph: PIL.Image.Image, size: int
+) -> UInt8[np.ndarray, "n n 3"]:
+    """Returns a random part of a photograph, resized, in half of the cases as its mirror image.
+
+    Area and aspect ratio are drawn as torchvision's `RandomResizedCrop` draws them: where ten
+    draws do not fit into the photograph, it is its central part of the nearest allowed aspect.
+    """
+    width, height = photograph.size
+    for _ in range(10):
+        area = random.uniform(*AREA) * width * height
+        aspect = np.exp(random.uniform(*np.log(ASPECT)))
+        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = random.integers(width - w + 1), random.integers(height - h + 1)
+            break
+    else:
+        aspect = np.clip(width / height, *ASPECT)
+        w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+        left, top = (width - w) // 2, (height - h) // 2
+    box = int(left), int(top), int(left) + w, int(top) + h
+    pixels = photograph.resize((size, size), PIL.Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+    if random.random() < 0.5:
+        pixels = pixels.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(pixels)
