@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
+import numpy as np
 import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -15,12 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from relstab_jax.measures.correlation import correlation
+
 WIDTH = 5.5  # inches: the text of the paper
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 GREY, BLACK = "#8C8C8C", "#000000"
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK)
+MARKERS = ("o", "s", "^", "D")
 
 mpl.use("Agg")
 mpl.rcParams.update(
@@ -81,6 +85,47 @@ def curve(
 def colors() -> Iterator[str]:
     """Yields the colours of a figure's networks, over and over."""
     return itertools.cycle(COLORS)
+
+
+def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
+    """Draws ε against D, G or R of trained predictors, and writes ρ into the title.
+
+    A colour and a shape for each network, a point for each of its seeds. An error of zero counts as
+    half a wrong test point.
+    """
+    trained = gathered.sel(state="trained")
+    error, x = test_error(trained), trained[name].values
+    looks = itertools.product(MARKERS, COLORS)
+    for network, (marker, color) in zip(networks(gathered), looks, strict=False):
+        of_network = gathered.network.values == network
+        axes.plot(
+            x[of_network],
+            error[of_network],
+            marker,
+            color=color,
+            alpha=0.8,
+            mec="none",
+            label=network,
+        )
+    rho = correlation(error, x)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"${name}_f$",
+        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f} [{rho.low:.2f}, {rho.high:.2f}]",
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_decades(axis)
+
+
+def test_error(gathered: xr.Dataset) -> np.ndarray:
+    """Returns ε of each network; an error of zero as half a wrong test point."""
+    return np.maximum(gathered.test_error, 0.5 / gathered.test_points).values
+
+
+def networks(gathered: xr.Dataset) -> list[str]:
+    """Returns the names of the networks in gathered results."""
+    return list(dict.fromkeys(gathered.network.values.tolist()))
 
 
 def network_of(dataset: xr.Dataset) -> str:

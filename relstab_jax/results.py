@@ -8,13 +8,15 @@ A run writes into its workdir
 - ``results.json``: once, atomically, at the end: `xarray.Dataset.to_dict` as JSON.
 
 Sensitivities are the variables D, G and R with dimensions out of state (init, trained), channels
-(all, mean, shuffled), seed and layer; numbers of a seed are variables over seed.
+(all, mean, shuffled), seed and layer; numbers of a seed are variables over seed. What `gather`
+makes of several runs has the dimension member in the place of seed and layer.
 """
 
 import importlib.metadata
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import jax
@@ -90,6 +92,36 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         return xr.Dataset.from_dict(json.loads(pathlib.Path(path).read_text()))
     except FileNotFoundError:
         raise InputError(f"there is no results file {path}: has the run ended?") from None
+
+
+def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Gathers the trained networks of several runs into one dataset, for Figs. 1, 8 and 10.
+
+    Args:
+        datasets: results of `relstab_jax.experiments.train_images`.
+
+    Returns:
+        One entry for each network and seed, dimension member, with coordinates network, noise and
+        seed: D, G, R [state, member] of the predictor, channels all; test_error, train_error,
+        validation_error, best_epoch, epochs and test_points [member]. The attribute runs holds the
+        attributes of each run.
+    """
+    members = []
+    for dataset in datasets:
+        config = dataset.attrs["config"]
+        predictor = dataset.sel(channels="all", layer="output", drop=True)
+        of_seed = [name for name in predictor.data_vars if predictor[name].dims[-1:] == ("seed",)]
+        member = predictor[of_seed].reset_coords(drop=True).rename(seed="member")
+        S = dataset.sizes["seed"]
+        members.append(
+            member.drop_vars("member").assign_coords(
+                network=("member", [config["network"]] * S),
+                noise=("member", [config["noise"]] * S),
+                seed=("member", dataset.seed.values),
+            )
+        )
+    gathered = xr.concat(members, "member", join="exact", combine_attrs="drop")
+    return gathered.assign_attrs(runs=[dataset.attrs for dataset in datasets])
 
 
 def _write_atomically(path: pathlib.Path, text: str) -> None:

@@ -6,10 +6,25 @@ import pathlib
 import numpy as np
 import PIL.Image
 import pytest
+import xarray as xr
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
 
-from figures import fig01_left, fig02, fig03, fig04, fig05, fig06, fig07, fig09, fig12, style
+from figures import (
+    fig01_centre_right,
+    fig01_left,
+    fig02,
+    fig03,
+    fig04,
+    fig05,
+    fig06,
+    fig07,
+    fig08,
+    fig09,
+    fig10,
+    fig12,
+    style,
+)
 from relstab_jax import results
 
 RESULTS = pathlib.Path(style.__file__).parent / "results"
@@ -70,6 +85,64 @@ def test_fig07_shows_the_means_over_seeds(monkeypatch, tmp_path):
             exact = np.mean(np.array(variables[f"exact_{name}"]["data"], float), axis=0)
             shown = lines["exact, nothing fitted"].get_ydata()
             np.testing.assert_allclose(shown[exact > 0], exact[exact > 0])
+    plt.close(drawn[0])
+
+
+@pytest.fixture
+def gathered(tmp_path):
+    """Made up: errors that go with D and against G, at two levels of noise."""
+    random = np.random.default_rng(0)
+    noise = np.repeat([0.0, 10.0], 12)
+    log_error = random.normal(size=24)
+    sensitivities = {
+        name: np.exp(sign * log_error + 0.3 * random.normal(size=24))
+        for name, sign in (("D", 1), ("G", -1), ("R", 2))
+    }
+    error = np.exp(log_error - 4)
+    error[error.argmin()] = 0
+    dataset = xr.Dataset(
+        {name: (("state", "member"), [x + 1, x]) for name, x in sensitivities.items()}
+        | {"test_error": ("member", error), "test_points": ("member", np.full(24, 1000))},
+        coords={
+            "state": ["init", "trained"],
+            "network": ("member", np.tile(np.repeat(["VGG11", "LeNet", "AlexNet"], 4), 2)),
+            "noise": ("member", noise),
+            "seed": ("member", np.tile(np.arange(4), 6)),
+        },
+    )
+    return results.save(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(("draw", "panels"), [(fig08.draw, 3), (fig10.draw, 6)])
+def test_errors_against_sensitivities(gathered, draw, panels, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(style, "write", lambda figure, *_: drawn.append(figure))
+    draw([gathered], tmp_path)
+    assert len(drawn[0].axes) == panels
+    for axes, sign in zip(drawn[0].axes, [1, -1, 1] * 2, strict=False):
+        x, y = (
+            np.concatenate([getattr(line, f"get_{c}data")() for line in axes.lines]) for c in "xy"
+        )
+        rho = np.corrcoef(np.log(x), np.log(y))[0, 1]
+        assert sign * rho > 0.8
+        assert f"= {rho:.2f} [" in axes.get_title()
+        assert y.min() >= 0.5 / 1000  # an error of zero has its place
+    plt.close(drawn[0])
+
+
+def test_fig01_shows_the_correlations_at_each_noise(gathered, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(style, "write", lambda figure, *_: drawn.append(figure))
+    fig01_centre_right.draw([gathered], tmp_path)
+    centre, right = drawn[0].axes
+    assert sum(len(line.get_xdata()) for line in centre.lines) == 12
+    by_name = dict(zip("DGR", (c.lines[0].get_ydata() for c in right.containers), strict=True))
+    loaded = results.load(gathered).sel(state="trained")
+    for n, (_, level) in enumerate(loaded.groupby("noise")):
+        error = np.maximum(level.test_error, 0.0005)
+        for name in "DGR":
+            rho = np.corrcoef(np.log(error), np.log(level[name]))[0, 1]
+            np.testing.assert_allclose(by_name[name][n], rho)
     plt.close(drawn[0])
 
 
