@@ -17,13 +17,9 @@ from relstab_jax import results
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = [results.load(path) for path in paths]
-    sets_of_images = list(dict.fromkeys(map(style.images_of, datasets)))
-    figure, [row] = style.panels(1, len(sets_of_images), row_height=2.3)
-    for axes, images in zip(row, sets_of_images, strict=True):
-        for dataset, color in zip(datasets, style.colors(), strict=False):
-            if style.images_of(dataset) != images:
-                continue
+    figure, row = style.by_images([results.load(path) for path in paths])
+    for axes, datasets in row:
+        for dataset, color in datasets:
             last = dataset.isel(state=-1)
             label = f"{style.network_of(dataset)}, {last.state.item()}"
             for channels, line in (("all", "o-"), ("shuffled", "o--")):
@@ -38,10 +34,10 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
                     label=label if channels == "all" else None,
                 )
         axes.axhline(1, color=style.GREY, lw=0.8, ls=":")
-        axes.set(title=images, xlabel="relative depth $k/K$", yscale="log")
+        axes.set(xlabel="relative depth $k/K$", yscale="log")
         style.plain_decades(axes.yaxis)
         axes.legend(loc="best")
-    row[0].set_ylabel("$R_k$")
+    row[0][0].set_ylabel("$R_k$")
     kinds = [
         Line2D([], [], color=style.BLACK, ls=ls, label=label)
         for ls, label in (("-", "channels as they are"), ("--", "shuffled channels"))

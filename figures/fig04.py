@@ -22,7 +22,7 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     """Draws the networks in `paths`; returns the path of the PNG."""
     datasets = [results.load(path) for path in paths]
     panels = []
-    for dataset, color in zip(datasets, style.colors(), strict=False):
+    for dataset, color in style.colored(datasets):
         spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
         convs = [(spatial.isel(conv=k), k + 1, color) for k in range(spatial.sizes["conv"])]
         panels += convs + [None] * (-len(convs) % min(COLUMNS, len(convs)))

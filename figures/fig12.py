@@ -17,13 +17,9 @@ from relstab_jax import results
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = [results.load(path) for path in paths]
-    sets_of_images = list(dict.fromkeys(map(style.images_of, datasets)))
-    figure, [row] = style.panels(1, len(sets_of_images), row_height=2.3)
-    for axes, images in zip(row, sets_of_images, strict=True):
-        for dataset, color in zip(datasets, style.colors(), strict=False):
-            if style.images_of(dataset) != images:
-                continue
+    figure, row = style.by_images([results.load(path) for path in paths])
+    for axes, datasets in row:
+        for dataset, color in datasets:
             spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
             K = spatial.sizes["conv"]
             depth = np.arange(1, K + 1) / K
@@ -31,10 +27,10 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
                 label = f"{style.network_of(dataset)}, {state}"
                 shown = spatial.sel(state=state)
                 style.curve(axes, depth, shown, "frequency_content", line, color=color, label=label)
-        axes.set(title=images, xlabel="relative depth of the convolution", ylim=(0, None))
+        axes.set(xlabel="relative depth of the convolution", ylim=(0, None))
         axes.axhline(1, color=style.GREY, lw=0.8, ls="--")
         axes.legend(loc="best")
-    row[0].set_ylabel("frequency content of filters")
+    row[0][0].set_ylabel("frequency content of filters")
     return style.write(figure, "fig12", folder)
 
 

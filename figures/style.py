@@ -4,7 +4,7 @@ import argparse
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -50,6 +50,29 @@ def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Figure, li
     return figure, [list(row) for row in axes]
 
 
+def colored(datasets: Sequence[xr.Dataset]) -> list[tuple[xr.Dataset, str]]:
+    """Returns the results of a figure's networks, each with its colour."""
+    return list(zip(datasets, itertools.cycle(COLORS), strict=False))
+
+
+def by_images(
+    datasets: Sequence[xr.Dataset],
+) -> tuple[Figure, list[tuple[Axes, list[tuple[xr.Dataset, str]]]]]:
+    """Returns a figure with a panel for each set of images that the results were measured on.
+
+    With each panel come its results, each in the colour that it has in the whole figure.
+    """
+    sets_of_images = list(dict.fromkeys(map(images_of, datasets)))
+    figure, [row] = panels(1, len(sets_of_images), row_height=2.3)
+    shown = []
+    for axes, images in zip(row, sets_of_images, strict=True):
+        axes.set_title(images)
+        shown.append(
+            (axes, [(d, color) for d, color in colored(datasets) if images_of(d) == images])
+        )
+    return figure, shown
+
+
 def plain_decades(axis: Axis) -> None:
     """Labels a logarithmic axis 0.1, 1, 10: each decade, and 2 and 5 in it where it is short."""
     low, high = axis.get_view_interval()
@@ -80,11 +103,6 @@ def curve(
         low, high = low - error, high + error
     axes.plot(x, values.mean("seed"), line, color=color, label=label)
     axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
-
-
-def colors() -> Iterator[str]:
-    """Yields the colours of a figure's networks, over and over."""
-    return itertools.cycle(COLORS)
 
 
 def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:

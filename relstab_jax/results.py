@@ -3,7 +3,8 @@
 A run writes into its workdir
 
 - ``config.json``: the configuration, before anything else;
-- ``metrics.jsonl``: a line for each look at the training;
+- ``metrics.jsonl``: a line for each look at the training; with the extra `tensorboard`, its event
+  files beside it;
 - ``checkpoints/``: by Orbax;
 - ``results.json``: once, atomically, at the end: `xarray.Dataset.to_dict` as JSON.
 
@@ -13,6 +14,7 @@ makes of several runs has the dimension member in the place of seed and layer.
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 import jax
+import numpy as np
 import xarray as xr
 
 from relstab_jax.config import Config
@@ -133,6 +136,8 @@ def _write_atomically(path: pathlib.Path, text: str) -> None:
 class MetricsLog:
     """Appends a line of JSON for each look to `metrics.jsonl`.
 
+    With the extra `tensorboard`, the same numbers, means over seeds, go into its event files.
+
     Args:
         workdir: the folder of the run.
         up_to_epoch: where the run goes on; lines past it, which an earlier start left, are dropped.
@@ -145,16 +150,28 @@ class MetricsLog:
             complete = [line for line in path.read_text().splitlines(True) if line.endswith("}\n")]
             kept = [line for line in complete if json.loads(line)["epoch"] <= up_to_epoch]
         _write_atomically(path, "".join(kept))
-        self._path = path
+        self._path, self._up_to_epoch = path, up_to_epoch
 
     def __enter__(self) -> "MetricsLog":
         self._file: TextIO = self._path.open("a")
+        self._board = None
+        if importlib.util.find_spec("tensorboardX"):
+            from tensorboardX import SummaryWriter
+
+            folder = str(self._path.parent)
+            self._board = SummaryWriter(folder, purge_step=self._up_to_epoch + 1)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._board:
+            self._board.close()
 
     def write(self, line: dict[str, Any]) -> None:
         """Writes and flushes one line."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        if self._board:
+            for name in line.keys() - {"epoch"}:
+                self._board.add_scalar(name, float(np.mean(line[name])), line["epoch"])
+            self._board.flush()

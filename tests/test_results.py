@@ -66,3 +66,18 @@ def test_metrics_go_on_after_the_epoch_of_the_checkpoint(tmp_path):
         (20, [0.5]),
         (30, [0.25]),
     ]
+
+
+def test_metrics_are_shown_by_tensorboard(tmp_path):
+    """Read from its event files: records of a length, a checksum, an event and a checksum."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2", reason="needs `tensorboard`")
+    with results.MetricsLog(tmp_path, up_to_epoch=0) as log:
+        log.write({"epoch": 3, "loss": [0.5, 0.25]})
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    left, found = file.read_bytes(), {}
+    while left:
+        length = int.from_bytes(left[:8], "little")
+        event = event_pb2.Event.FromString(left[12 : 12 + length])
+        found |= {value.tag: (event.step, value.simple_value) for value in event.summary.value}
+        left = left[16 + length :]
+    assert found == {"loss": (3, 0.375)}

@@ -12,10 +12,11 @@ from configs import measure as measure_config
 from relstab_jax import results
 from relstab_jax.errors import Diverged, InputError
 from relstab_jax.experiments import measure, problems, train_images
-from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.checkpoints import Checkpoints, read_variables
 from relstab_jax.training.interruption import Interrupted, Interruption
 
-DATA = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")  # 50 training and 50 test images
+# 50 training and 50 test images of CIFAR-10; 30 and 15 photographs in ImageNet's form
+DATA = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
 FEW_IMAGES = {
     "data_dir": DATA, "train_points": 32, "validation_points": 16, "measure_points": 8,
     "batch_size": 16, "evaluation_batch_size": 16, "seeds": (3, 1), "seeds_at_once": 2, "epochs": 2,
@@ -23,6 +24,10 @@ FEW_IMAGES = {
 FEW_POINTS = {
     "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32, "test_points": 64,
     "measure_points": 16, "batch_size": 16, "seeds": (0, 1), "epochs": 3, "measure_batch_size": 8,
+}  # fmt: skip
+
+FEW_PHOTOGRAPHS = {
+    "data_dir": DATA, "train_points": 16, "validation_points": 6, "test_points": 10, "epochs": 1,
 }  # fmt: skip
 
 
@@ -127,6 +132,52 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
     assert (tmp_path / "metrics.jsonl").read_text() == (dense[1] / "metrics.jsonl").read_text()
 
 
+@pytest.fixture(scope="module")
+def alexnet(tmp_path_factory):
+    """A finished run on photographs that stream from their files."""
+    workdir = tmp_path_factory.mktemp("alexnet")
+    return train_images.run(
+        config("imagenet", "alexnet,smoke", **FEW_PHOTOGRAPHS), workdir
+    ), workdir
+
+
+def test_photographs_stream_from_their_files(alexnet):
+    dataset, workdir = alexnet
+    assert dataset.layer.values.tolist()[-1] == "output"
+    for name in "DGR":
+        assert (dataset[name].sel(channels=["all", "shuffled"]) > 0).all()
+    made = config("imagenet", "alexnet,smoke", **FEW_PHOTOGRAPHS)
+    model, problem = train_images.network(made), problems.problem(made)
+    best = read_variables(workdir)
+    test = problem.split(train_images.seed_keys(made.seed, jnp.array(0)).split).test
+    assert sorted(test) == list(range(22, 32))  # the validation split of the set
+    x = (problem.inputs[test] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    outputs = model.apply(jax.tree.map(lambda a: a[0], best), jnp.asarray(x, jnp.float32))
+    labels = np.concatenate([y for _, y in problem.inputs.batches(test[None])])
+    np.testing.assert_allclose(
+        dataset.test_error, [(outputs.argmax(1) != labels).mean()], atol=1e-6
+    )
+
+
+def test_a_stream_goes_on_in_the_middle_of_an_epoch(alexnet, tmp_path, monkeypatch):
+    made = config("imagenet", "alexnet,smoke", **FEW_PHOTOGRAPHS)
+    enter = Interruption.__enter__
+
+    def told_to_stop(self):
+        enter(self).number = 15
+        return self
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "__enter__", told_to_stop)
+        with pytest.raises(Interrupted):
+            train_images.run(made, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    resumed = train_images.run(made, tmp_path)
+    for name in ("D", "G", "train_error", "test_error"):
+        np.testing.assert_array_equal(resumed[name], alexnet[0][name])
+    assert (tmp_path / "metrics.jsonl").read_text() == (alexnet[1] / "metrics.jsonl").read_text()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     fields = FEW_POINTS | {"learning_rate": 1e38, "optimizer": "sgd"}
     made = config("scale_detection_2d", "DenseNetL2", **fields)
@@ -138,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     ("fields", "message"),
     [
         ({"network": "VGG12"}, "unknown network 'VGG12': use one of SimpleCNN"),
-        ({"data": "mnist"}, "data='mnist' is not known: use one of cifar10, scale_detection_2d"),
+        ({"data": "mnist"}, "data='mnist' is not known: use one of cifar10, imagenet2012"),
         ({"data_dir": "/nowhere"}, "data_dir=/nowhere holds no prepared cifar10"),
         ({"batch_size": 64}, "batch_size=64 is more than the 32 training points"),
         ({"train_points": 40}, "together at most the 50 training images"),
