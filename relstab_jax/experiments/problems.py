@@ -137,7 +137,7 @@ def problem(config: Config) -> Problem:
 
 
 def _images(config: Config) -> Problem:
-    """A set of images, with noise of norm `config.noise` at every visit (App. B.1)."""
+    """A set of images (App. B.1)."""
     train, held_out, test = part_sizes(config)
     known = IMAGE_SETS[config.data]
     splits = f"train[:{train + held_out}]", f"{known.test}[:{test}]"
@@ -147,17 +147,6 @@ def _images(config: Config) -> Problem:
     else:
         read = [images.load(config.data, split, config.data_dir) for split in splits]
         inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
-
-    def show(key: Key[Array, ""], stored: Array) -> Array:
-        image = images.normalise(stored, known.mean, known.std)
-        return images.with_noise(key, image, config.noise) if config.noise else image
-
-    def visit(key: Key[Array, ""], stored: Array) -> Array:
-        key_crop, key_flip, key_noise = jax.random.split(key, 3)
-        if config.augment and not known.streamed:  # a stream crops and flips what it decodes
-            stored = images.random_crop(key_crop, stored, padding=4)
-            stored = images.random_flip(key_flip, stored)
-        return show(key_noise, stored)
 
     def split(key: Key[Array, ""]) -> Parts:
         order = np.asarray(jax.random.permutation(key, train + held_out))
@@ -170,11 +159,32 @@ def _images(config: Config) -> Problem:
         key_noise, key_measure = jax.random.split(key)
         chosen = examples[0]  # test images, the same for every seed
         keys = jax.random.split(key_noise, len(chosen))
-        shown = jax.jit(jax.vmap(show))(keys, inputs[chosen])
+        shown = jax.jit(jax.vmap(task.show))(keys, inputs[chosen])
         return _sensitivities_of_images(config, features, networks, shown, key_measure)
 
-    task = Task(visit, show, losses.cross_entropy, losses.classification_error)
+    task = classification(config)
     return Problem(task, inputs, labels, split, measure)
+
+
+def classification(config: Config) -> Task:
+    """What is learned about a set of images: labels, with noise of norm `config.noise` (App. B.1).
+
+    At every visit the images are cropped and flipped at random, and the noise is another.
+    """
+    known = IMAGE_SETS[config.data]
+
+    def show(key: Key[Array, ""], stored: Array) -> Array:
+        image = images.normalise(stored, known.mean, known.std)
+        return images.with_noise(key, image, config.noise) if config.noise else image
+
+    def visit(key: Key[Array, ""], stored: Array) -> Array:
+        key_crop, key_flip, key_noise = jax.random.split(key, 3)
+        if config.augment and not known.streamed:  # a stream crops and flips what it decodes
+            stored = images.random_crop(key_crop, stored, padding=4)
+            stored = images.random_flip(key_flip, stored)
+        return show(key_noise, stored)
+
+    return Task(visit, show, losses.cross_entropy, losses.classification_error)
 
 
 def _sensitivities_of_images(

@@ -169,8 +169,7 @@ SLOPES = {  # (D, G) against A_k, over the first K layers: bounds around Eqs. 5,
 }
 
 # Layers within 20 % of the exact values. The first filter of Task 1 is not quite homogeneous, here
-# as in Table 1 of the paper, and D_1 came out 19 and 31 % too high in two runs that differed in
-# rounding alone.
+# as in Table 1 of the paper.
 CLOSE = {"task1": (2, 7), "task2": (1, 3)}
 
 

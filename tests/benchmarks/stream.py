@@ -1,0 +1,100 @@
+"""Prints how fast photographs stream from their files, and whether training waits for them.
+
+    python -m tests.benchmarks.stream [--tfds FOLDER] [--network resnet18] [--batch 64]
+
+In turns: the stream alone, training on a batch that is there already, and training on the stream.
+The training waits where the last is slower than the second. Without a folder of ImageNet, the few
+photographs of the tests are read over and over.
+"""
+
+import argparse
+import itertools
+import pathlib
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from configs import imagenet
+from relstab_jax import models
+from relstab_jax.data.stream import Stream
+from relstab_jax.experiments import problems, train_images
+from relstab_jax.training import data_parallel, streamed
+
+FEW = pathlib.Path(__file__).parents[1] / "data" / "tfds"
+P = 10**6  # of an epoch, of which a few steps are timed
+
+
+class Prepared:
+    """Gives out one batch over and over."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def batches(self, numbers, keys=None):
+        batch = next(iter(self._stream.batches(numbers[:1], keys)))
+        return itertools.repeat(batch, len(numbers))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tfds", default=str(FEW), help="folder of a prepared ImageNet")
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    B, devices = arguments.batch, jax.devices()
+
+    config = imagenet.get_config(arguments.network)
+    stream = Stream("imagenet2012", ["train"], arguments.tfds, 224, augment=True)
+    training = streamed.compile_training(
+        models.create(arguments.network, num_classes=1000, image_size=224, channels=3),
+        train_images.optimizer(config, P // B),
+        problems.classification(config),
+        train_points=P,
+        batch_size=B,
+        micro_batches=1,
+        seeds_at_once=1,
+        evaluation_batch_size=B,
+        devices=devices,
+    )
+    keys = jax.random.split(jax.random.key(0), 1)
+    examples = np.arange(P)[None] % len(stream)
+    state = training.start(keys)
+    epochs = itertools.count()
+
+    def train(inputs):
+        nonlocal state
+        data = data_parallel.Data(inputs, None, examples, examples[:, :B], keys)
+        epoch = next(epochs)
+        state = jax.block_until_ready(training.advance(state, data, epoch, 0, 1))  # fills the queue
+        began = time.perf_counter()
+        state = jax.block_until_ready(training.advance(state, data, epoch, 1, arguments.steps + 1))
+        return arguments.steps * B / (time.perf_counter() - began)
+
+    def read():
+        numbers = examples[0, : (arguments.steps + 1) * B].reshape(-1, B)
+        batches = stream.batches(numbers, keys[0])
+        next(batches)
+        began = time.perf_counter()
+        read = sum(len(labels) for _, labels in batches)
+        return read / (time.perf_counter() - began)
+
+    rates = {"stream alone": read, "training alone": lambda: train(Prepared(stream))}
+    rates["training on the stream"] = lambda: train(stream)
+    found = {name: [] for name in rates}
+    train(Prepared(stream))  # compiles
+    for _ in range(arguments.repeats):
+        for name, measured in rates.items():
+            found[name].append(measured())
+    alone = statistics.median(found["training alone"])
+    print(f"{arguments.network}, batch {B}, {len(devices)} × {devices[0].device_kind}")
+    for name, values in found.items():
+        rate = statistics.median(values)
+        print(f"{name:24s}{rate:8.1f} images/s   {rate / alone:5.2f} × training alone")
+
+
+if __name__ == "__main__":
+    main()
