@@ -47,17 +47,15 @@ def network(config: Config) -> Model:
     return models.create(config.network, **problems.shape(config)._asdict())
 
 
-def devices_for(config: Config) -> list[Any]:
-    """Returns the devices over which a batch is spread.
+def training_devices() -> list[Any]:
+    """Returns the devices over which a batch is spread: all, but on CPUs one in each process.
 
-    A CPU's devices are its cores, whose number says nothing about a batch: as many of them take
-    part as divide it. Of other devices all do.
+    A CPU's devices are its cores, and one device computes on all of them.
     """
     devices = jax.devices()
     if jax.default_backend() != "cpu":
         return devices
-    part = config.batch_size // config.micro_batches
-    return devices[: max(n for n in range(1, len(devices) + 1) if part % n == 0)]
+    return list({device.process_index: device for device in reversed(devices)}.values())[::-1]
 
 
 def check(config: Config) -> None:
@@ -78,7 +76,7 @@ def check(config: Config) -> None:
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError(f"seeds={tuple(seeds)} must be all different, and not negative")
     network(config)
-    data_parallel.check_batch(config.batch_size, config.micro_batches, len(devices_for(config)))
+    data_parallel.check_batch(config.batch_size, config.micro_batches, len(training_devices()))
     train, _, test = problems.part_sizes(config)
     if config.batch_size > train:
         raise InputError(f"batch_size={config.batch_size} is more than the {train} training points")
@@ -114,7 +112,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     train, validation, test = (
         np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
     )
-    devices = devices_for(config)
+    devices = training_devices()
     data = Data(problem.inputs, problem.labels, train, validation, keys.training)
     engine = streamed if isinstance(problem.inputs, Stream) else data_parallel
     if engine is data_parallel:

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import jax_utils
 from jaxtyping import Array, Key
 from tqdm import tqdm
 
@@ -98,7 +97,7 @@ def fit(
 
 def of_one_device(array: Array) -> np.ndarray:
     """Returns a copy of what every device holds."""
-    return np.array(jax_utils.unreplicate(array))
+    return np.array(array.addressable_data(0))[0]
 
 
 class _Report:
