@@ -93,11 +93,14 @@ def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset
     Returns:
         spectrum [state, seed, conv, mode], γ_l of each convolution (Eq. 3); eigenvalue
         [conv, mode], λ_l, ascending; frequency_content [state, seed, conv], as in Fig. 12, NaN for
-        1×1 filters. NaN stands where smaller filters than the largest have no mode.
+        1×1 filters. NaN stands where smaller filters than the largest have no mode. Nothing where
+        the networks have no convolutions.
     """
     kernels = [jax.vmap(models.kernels)(v) for v in states.values()]
     sizes = {conv: w.shape[1] for conv, w in kernels[0].items()}
-    modes = max(sizes.values(), default=0) ** 2
+    if not sizes:
+        return xr.Dataset()
+    modes = max(sizes.values()) ** 2
     power = np.full((len(states), len(seeds), len(sizes), modes), np.nan)
     eigenvalues = np.full((len(sizes), modes), np.nan)
     content = np.full((len(states), len(seeds), len(sizes)), np.nan)
@@ -119,5 +122,5 @@ def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset
 
 def figures(dataset: xr.Dataset) -> tuple[str, ...]:
     """Returns the figures that such results allow."""
-    of_filters = ("fig04", "fig12") if dataset.sizes["conv"] else ()
+    of_filters = ("fig04", "fig12") if "conv" in dataset.sizes else ()
     return ("fig03", "fig09", *of_filters)
