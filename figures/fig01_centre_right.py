@@ -50,5 +50,5 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("fig10-laptop.json",))
+    arguments = style.arguments(__doc__, gathered=True)
     print(draw(arguments.results, arguments.output))

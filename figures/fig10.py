@@ -20,17 +20,11 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     levels = results.load(path).groupby("noise")
     figure, rows = style.panels(len(levels), 3, row_height=1.9)
     for row, (eta, gathered) in zip(rows, levels, strict=True):
-        for axes, name in zip(row, "DGR", strict=True):
-            style.scatter(axes, gathered, name)
-        for axes in row[1:]:
-            axes.sharey(row[0])
-            axes.tick_params(labelleft=False)
-        row[0].set_ylabel(rf"$\eta$ = {eta:g}: test error $\varepsilon$")
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        style.scatters(row, gathered, rf"$\eta$ = {eta:g}: test error $\varepsilon$")
+    style.legend_below(figure, rows[0][0])
     return style.write(figure, "fig10", folder)
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("fig10-laptop.json",))
+    arguments = style.arguments(__doc__, gathered=True)
     print(draw(arguments.results, arguments.output))

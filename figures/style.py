@@ -105,6 +105,16 @@ def curve(
     axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
 
 
+def scatters(row: Sequence[Axes], gathered: xr.Dataset, label: str) -> None:
+    """Draws ε, under a label, against D, G and R of trained predictors in a row of axes."""
+    for axes, name in zip(row, "DGR", strict=True):
+        scatter(axes, gathered, name)
+    for axes in row[1:]:
+        axes.sharey(row[0])
+        axes.tick_params(labelleft=False)
+    row[0].set_ylabel(label)
+
+
 def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
     """Draws ε against D, G or R of trained predictors, and writes ρ into the title.
 
@@ -134,6 +144,11 @@ def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
     )
     for axis in (axes.xaxis, axes.yaxis):
         plain_decades(axis)
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Writes the legend of one panel under all of them."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def test_error(gathered: xr.Dataset) -> np.ndarray:
@@ -167,7 +182,9 @@ def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.
     return path
 
 
-def arguments(description: str | None, default_results: Sequence[str] = ()) -> argparse.Namespace:
+def arguments(
+    description: str | None, default_results: Sequence[str] = (), gathered: bool = False
+) -> argparse.Namespace:
     """Parses the command line of a figure: results files, and where to write."""
     here = pathlib.Path(__file__).parent
     parser = argparse.ArgumentParser(
@@ -177,5 +194,7 @@ def arguments(description: str | None, default_results: Sequence[str] = ()) -> a
         parser.add_argument(
             "results", nargs="*", default=[here / "results" / name for name in default_results]
         )
+    if gathered:
+        parser.add_argument("results", nargs=1, help="gathered results of a grid")
     parser.add_argument("--output", default=here / "output", help="folder of the PNG and the PDF")
     return parser.parse_args()

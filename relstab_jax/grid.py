@@ -45,7 +45,7 @@ def read(path: pathlib.Path, workdir: pathlib.Path) -> list[Run]:
     """Returns the runs of a grid, in the order of its lines.
 
     Raises:
-        InputError: where there is no such file, no run in it, or one that gives its own folder.
+        InputError: where there is no such file or no run in it, or a line is not one.
     """
     try:
         lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
@@ -57,7 +57,11 @@ def read(path: pathlib.Path, workdir: pathlib.Path) -> list[Run]:
             raise InputError(f"{path}: a run of a grid has its folder in {workdir}: {line}")
         # configs/cifar10.py:LeNet --config.noise=10 goes into cifar10-LeNet-noise-10
         name = re.sub(r"--config\.|--config=(.*/)?|\.py\b", "", line)
-        runs.append(Run(shlex.split(line), workdir / re.sub(r"[^\w.]+", "-", name)))
+        try:
+            arguments = shlex.split(line)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}: {line}") from error
+        runs.append(Run(arguments, workdir / re.sub(r"[^\w.]+", "-", name)))
     if not runs:
         raise InputError(f"the grid {path} has no run")
     if twice := [run.workdir.name for run in runs if runs.count(run) > 1]:

@@ -7,6 +7,7 @@ import pytest
 from relstab_jax import grid, results
 from relstab_jax.errors import InputError
 
+ROOT = pathlib.Path(__file__).parents[1]
 RUNS = """
 # two runs
 --config=configs/cifar10_noisy.py:LeNet,smoke --config.noise=10
@@ -31,11 +32,13 @@ def test_a_line_is_a_run_in_a_folder_of_its_own(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("path", sorted(pathlib.Path("configs/grids").glob("*.txt")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs/grids").glob("*.txt")), ids=lambda p: p.stem
+)
 def test_the_grids_of_the_repository_are_runs(path, tmp_path):
     for run in grid.read(path, tmp_path):
         config, _, words = run.arguments[0].removeprefix("--config=").partition(":")
-        assert pathlib.Path(config).exists()
+        assert (ROOT / config).exists()
         assert words
 
 
@@ -45,6 +48,7 @@ def test_the_grids_of_the_repository_are_runs(path, tmp_path):
         ("# nothing", "has no run"),
         ("--config=a.py\n--config=a.py", "has the run a more than once"),
         ("--config=a.py --workdir=b", "a run of a grid has its folder in"),
+        ("--config=a.py 'b", "No closing quotation: --config=a.py 'b"),
     ],
 )
 def test_a_bad_grid_is_one_sentence(tmp_path, text, message):
