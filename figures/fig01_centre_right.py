@@ -23,10 +23,10 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
     [path] = paths
     levels = {float(eta): level for eta, level in results.load(path).groupby("noise")}
-    figure, [[centre, right]] = style.panels(1, 2, row_height=2.6)
+    figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
     style.scatter(centre, levels[min(levels)], "R")
     centre.set_ylabel(r"test error $\varepsilon$")
-    centre.legend(loc="best")
+    style.legend_below(figure, centre)
     for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
         found = [
             correlation(style.test_error(level), level[name].sel(state="trained").values)
