@@ -17,7 +17,7 @@ from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, problems
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers, streamed
-from relstab_jax.training.data_parallel import Data
+from relstab_jax.training.data_parallel import Data, Sizes
 from relstab_jax.training.fit_images import fit
 
 CHOICES = {
@@ -117,17 +117,20 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     engine = streamed if isinstance(problem.inputs, Stream) else data_parallel
     if engine is data_parallel:
         data = data_parallel.replicate(jax.tree.map(jnp.asarray, data), devices)
+    sizes = Sizes(
+        train_points=train.shape[1],
+        batch=config.batch_size,
+        evaluation_batch=config.evaluation_batch_size,
+        micro_batches=config.micro_batches,
+        seeds_at_once=config.seeds_at_once,
+    )
     with jax.default_matmul_precision(config.precision):
         training = engine.compile_training(
             model,
-            optimizer(config, train.shape[1] // config.batch_size),
+            optimizer(config, sizes.steps_per_epoch),
             problem.task,
-            train_points=train.shape[1],
-            batch_size=config.batch_size,
-            micro_batches=config.micro_batches,
-            seeds_at_once=config.seeds_at_once,
-            evaluation_batch_size=config.evaluation_batch_size,
-            devices=devices,
+            sizes,
+            devices,
         )
         trained = fit(
             training,

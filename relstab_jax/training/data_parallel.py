@@ -155,6 +155,32 @@ class Batch(NamedTuple):
     labels: Any
 
 
+class Sizes(NamedTuple):
+    """How much there is to train on, and how it is cut.
+
+    Attributes:
+        train_points: P.
+        batch: examples of an optimisation step, over all devices.
+        evaluation_batch: examples of an evaluation in memory at a time, over all devices.
+        micro_batches: parts in which a step computes its batch one after the other, to need less
+            memory. The gradient is that of the whole batch, but batch-norm normalises each part by
+            its own statistics.
+        seeds_at_once: how many networks of the stack train at the same time, by `vmap`; the others
+            wait for them.
+    """
+
+    train_points: int
+    batch: int
+    evaluation_batch: int
+    micro_batches: int = 1
+    seeds_at_once: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimisation steps in an epoch; the examples that are left fill no batch."""
+        return self.train_points // self.batch
+
+
 class Learner(NamedTuple):
     """What happens to one network, on each device, under the axis of the devices.
 
@@ -177,11 +203,10 @@ def learner(
     model: Model,
     optimizer: optax.GradientTransformation,
     task: Task,
-    *,
-    micro_batches: int,
-    steps_per_epoch: int,
+    sizes: Sizes,
 ) -> Learner:
     """Returns the pure functions of a training; arguments as of `compile_training`."""
+    micro_batches, steps_per_epoch = sizes.micro_batches, sizes.steps_per_epoch
 
     def start(key: Key[Array, ""]) -> Seed:
         variables = model.init(key)
@@ -275,12 +300,7 @@ def compile_training(
     model: Model,
     optimizer: optax.GradientTransformation,
     task: Task,
-    *,
-    train_points: int,
-    batch_size: int,
-    micro_batches: int,
-    seeds_at_once: int,
-    evaluation_batch_size: int,
+    sizes: Sizes,
     devices: Sequence[Any],
 ) -> Training:
     """Compiles the training of a stack of networks on data in the devices' memory.
@@ -289,25 +309,15 @@ def compile_training(
         model: the network.
         optimizer: of the parameters of every seed.
         task: what is learned.
-        train_points: P.
-        batch_size: examples of an optimisation step, over all devices.
-        micro_batches: parts in which a step computes its batch one after the other, to need less
-            memory. The gradient is that of the whole batch, but batch-norm normalises each
-            part by its own statistics.
-        seeds_at_once: how many networks of the stack train at the same time, by `vmap`; the others
-            wait for them.
-        evaluation_batch_size: examples of an evaluation in memory at a time, over all devices.
+        sizes: of the training.
         devices: over which a batch is spread, of all processes.
 
     Raises:
         InputError: as `check_batch`.
     """
-    check_batch(batch_size, micro_batches, len(devices))
-    steps_per_epoch = train_points // batch_size
-    learn = learner(
-        model, optimizer, task, micro_batches=micro_batches, steps_per_epoch=steps_per_epoch
-    )
-    each = partial(over_seeds, at_once=seeds_at_once)
+    check_batch(sizes.batch, sizes.micro_batches, len(devices))
+    learn = learner(model, optimizer, task, sizes)
+    each = partial(over_seeds, at_once=sizes.seeds_at_once)
 
     def batch_of(data: Data, examples: Int[Array, " b"]) -> Batch:
         return Batch(examples, data.inputs[examples], data.labels[examples])
@@ -325,10 +335,10 @@ def compile_training(
             order = jax.random.permutation(key_order, train)
 
             def one_step(n: Array, seed: Seed) -> Seed:
-                batch = lax.dynamic_slice_in_dim(order, n * batch_size, batch_size)
-                examples = own_part(batch.reshape(micro_batches, -1)).ravel()
+                batch = lax.dynamic_slice_in_dim(order, n * sizes.batch, sizes.batch)
+                examples = own_part(batch.reshape(sizes.micro_batches, -1)).ravel()
                 return learn.train(
-                    seed, batch_of(data, examples), key_step, epoch * steps_per_epoch + n
+                    seed, batch_of(data, examples), key_step, epoch * sizes.steps_per_epoch + n
                 )
 
             return lax.fori_loop(first, until, one_step, seed)
@@ -340,7 +350,7 @@ def compile_training(
     ) -> tuple[Array, Array]:
         """Loss and error of one network over some examples."""
         n, devices = len(examples), lax.axis_size(AXIS)
-        batches = math.ceil(n / evaluation_batch_size)
+        batches = math.ceil(n / sizes.evaluation_batch)
         b = math.ceil(n / batches / devices)
         padding = batches * devices * b - n
         rows = own_part(jnp.pad(examples, (0, padding)).reshape(batches, -1))
@@ -376,7 +386,7 @@ def compile_training(
         lambda variables, data, examples: evaluate_all(
             variables, data, replicate(jnp.asarray(examples), devices)
         ),
-        steps_per_epoch,
+        sizes.steps_per_epoch,
     )
 
 

@@ -21,6 +21,7 @@ from relstab_jax.training.data_parallel import (
     Data,
     Look,
     Seed,
+    Sizes,
     Task,
     Training,
     check_batch,
@@ -36,12 +37,7 @@ def compile_training(
     model: Model,
     optimizer: optax.GradientTransformation,
     task: Task,
-    *,
-    train_points: int,
-    batch_size: int,
-    micro_batches: int,
-    seeds_at_once: int,
-    evaluation_batch_size: int,
+    sizes: Sizes,
     devices: Sequence[Any],
 ) -> Training:
     """Compiles the training of a stack of networks on streamed data.
@@ -49,12 +45,10 @@ def compile_training(
     Arguments and errors as of `data_parallel.compile_training`. The calls take data that stay on
     the host, with a `relstab_jax.data.stream.Stream` as inputs and no labels.
     """
-    check_batch(batch_size, micro_batches, len(devices))
-    steps_per_epoch = train_points // batch_size
-    learn = learner(
-        model, optimizer, task, micro_batches=micro_batches, steps_per_epoch=steps_per_epoch
-    )
-    each = partial(over_seeds, at_once=seeds_at_once)
+    check_batch(sizes.batch, sizes.micro_batches, len(devices))
+    learn = learner(model, optimizer, task, sizes)
+    each = partial(over_seeds, at_once=sizes.seeds_at_once)
+    steps_per_epoch = sizes.steps_per_epoch
     parallel = partial(jax.pmap, axis_name=AXIS, devices=devices)
     own = [n for n, d in enumerate(devices) if d.process_index == jax.process_index()]
 
@@ -101,12 +95,12 @@ def compile_training(
     def of_epoch(data: Data, epoch: int, first: int) -> Iterator[Batch]:
         keys_order, keys_step, _ = jax.vmap(epoch_keys, (0, None), 1)(data.key, epoch)
         order = np.asarray(jax.vmap(jax.random.permutation)(keys_order, data.train))
-        numbers = parts(order[:, : steps_per_epoch * batch_size], batch_size, micro_batches)
+        numbers = parts(order[:, : steps_per_epoch * sizes.batch], sizes.batch, sizes.micro_batches)
         return _batches(data, numbers[first:], keys_step)
 
     def totals(variables: Variables, data: Data, examples: np.ndarray, keys: Array) -> Any:
         S, n = examples.shape
-        size = min(evaluation_batch_size, n)
+        size = min(sizes.evaluation_batch, n)
         size = -(-size // len(devices)) * len(devices)
         padding = -n % size
         padded = np.pad(examples, ((0, 0), (0, padding)), mode="edge")

@@ -53,12 +53,8 @@ def main():
         models.create(arguments.network, num_classes=1000, image_size=224, channels=3),
         train_images.optimizer(config, P // B),
         problems.classification(config),
-        train_points=P,
-        batch_size=B,
-        micro_batches=1,
-        seeds_at_once=1,
-        evaluation_batch_size=B,
-        devices=devices,
+        data_parallel.Sizes(P, B, B),
+        devices,
     )
     keys = jax.random.split(jax.random.key(0), 1)
     examples = np.arange(P)[None] % len(stream)

@@ -43,12 +43,8 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
             weight_decay=DECAY,
         ),
         data_parallel.Task(as_stored, as_stored, losses.cross_entropy, losses.classification_error),
-        train_points=P,
-        batch_size=P,
-        micro_batches=1,
-        seeds_at_once=1,
-        evaluation_batch_size=P,
-        devices=devices,
+        data_parallel.Sizes(P, P, P),
+        devices,
     )
     keys = jax.random.split(jax.random.key(0), 1)
     everything = jnp.arange(P)[None]

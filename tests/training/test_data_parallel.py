@@ -57,12 +57,8 @@ def training(devices, seeds_at_once=8, micro_batches=1, task=TASK, rate=0.1):
         MODEL,
         optimizer(rate),
         task,
-        train_points=P,
-        batch_size=B,
-        micro_batches=micro_batches,
-        seeds_at_once=seeds_at_once,
-        evaluation_batch_size=8,
-        devices=jax.devices()[:devices],
+        data_parallel.Sizes(P, B, 8, micro_batches, seeds_at_once),
+        jax.devices()[:devices],
     )
 
 

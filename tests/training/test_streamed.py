@@ -7,6 +7,7 @@ import pytest
 
 from relstab_jax.data import stream
 from relstab_jax.training import streamed
+from relstab_jax.training.data_parallel import Sizes
 from tests.training import test_data_parallel as in_memory
 
 
@@ -35,12 +36,8 @@ def trained(photographs, devices, micro_batches, chunk):
         in_memory.MODEL,
         in_memory.optimizer(),
         in_memory.PLAIN,
-        train_points=in_memory.P,
-        batch_size=in_memory.B,
-        micro_batches=micro_batches,
-        seeds_at_once=8,
-        evaluation_batch_size=8,
-        devices=devices,
+        Sizes(in_memory.P, in_memory.B, 8, micro_batches, seeds_at_once=8),
+        devices,
     )
     _, _, data = in_memory.started(1)
     data = jax.tree.map(lambda a: a[0], data)._replace(inputs=photographs, labels=None)
