@@ -25,7 +25,13 @@ NETWORKS |= {
 NETWORKS |= {name: NETWORKS[name] | {"seeds_at_once": 16} for name in SMALL}
 
 PRESETS = {
-    "laptop": {"seeds": (0,), "epochs": 12, "learning_rate": 0.05, "checkpoint_minutes": 2.0},
+    "laptop": {
+        "seeds": (0,),
+        "epochs": 12,
+        "learning_rate": 0.02,
+        "annealing": 1.0,
+        "checkpoint_minutes": 2.0,
+    },
     "smoke": {
         "seeds": (0,),
         "epochs": 2,

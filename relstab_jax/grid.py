@@ -35,10 +35,14 @@ class Run(NamedTuple):
         return (self.workdir / results.RESULTS).exists()
 
     @property
+    def flags(self) -> list[str]:
+        """What stands behind `python -m relstab_jax.main` in its command."""
+        return [*self.arguments, f"--workdir={self.workdir}"]
+
+    @property
     def command(self) -> list[str]:
         """What runs it, or goes on with it."""
-        main = [sys.executable, "-m", "relstab_jax.main"]
-        return [*main, *self.arguments, f"--workdir={self.workdir}"]
+        return [sys.executable, "-m", "relstab_jax.main", *self.flags]
 
 
 def read(path: pathlib.Path, workdir: pathlib.Path) -> list[Run]:
@@ -109,12 +113,18 @@ def main() -> None:
     parser.add_argument(
         "--workdir", type=pathlib.Path, help="folder of the runs; default runs/GRID"
     )
+    parser.add_argument(
+        "--list", action="store_true", help="print the flags of the runs to do, and run nothing"
+    )
     arguments = parser.parse_args()
     workdir = arguments.workdir or pathlib.Path("runs", arguments.grid.stem)
     try:
         runs = read(arguments.grid, workdir)
     except InputError as error:
         sys.exit(f"error: {error}")
+    if arguments.list:
+        print(*(shlex.join(one.flags) for one in runs if not one.ended), sep="\n")
+        return
     try:
         failed = run(runs)
     except KeyboardInterrupt:

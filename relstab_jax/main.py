@@ -16,7 +16,8 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from relstab_jax import results
+from relstab_jax import distributed, results, runs
+from relstab_jax.compilation import CompilationCache
 from relstab_jax.config import Config
 from relstab_jax.errors import Diverged, InputError
 from relstab_jax.training.interruption import Interrupted
@@ -28,6 +29,16 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/CONFIG-PRESETS if not given."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Be one of several processes that JAX finds by itself. SLURM and GKE need no flag.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "ADDRESS:PORT of the first of several processes, on plain machines."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 
 
 def default_workdir(config_flag: str) -> pathlib.Path:
@@ -48,12 +59,21 @@ def run(config: Config, workdir: pathlib.Path) -> None:
         print(f"This run has ended before; delete {workdir} to run it again.")
         dataset = results.load(path)
     else:
-        devices = jax.devices()
-        print(f"Running in {workdir} on {len(devices)} × {devices[0].device_kind}.", flush=True)
+        devices, processes = jax.devices(), jax.process_count()
+        of_processes = f", of {processes} processes" if processes > 1 else ""
+        device = devices[0].device_kind
+        print(f"Running in {workdir} on {len(devices)} × {device}{of_processes}.", flush=True)
+        cache = CompilationCache()
         began = time.monotonic()
-        dataset = experiment.run(config, workdir)
-        dataset.attrs |= results.provenance(config, time.monotonic() - began)
-        results.save(dataset, workdir)
+        with runs.noted(workdir):
+            dataset = experiment.run(config, workdir)
+            dataset.attrs |= results.provenance(config, time.monotonic() - began)
+            if distributed.is_first():
+                results.save(dataset, workdir)
+        if cache.seconds >= 1:
+            print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
+    if not distributed.is_first():
+        return
     print(experiment.summary(dataset))
     print(f"results: {path}")
     for name in experiment.figures(dataset):
@@ -94,11 +114,14 @@ def main(_: list[str]) -> None:
             config_flags.get_config_filename(flags.FLAGS["config"])
         )
         one_device_per_core()
-        run(_CONFIG.value, pathlib.Path(workdir))
+        distributed.start(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        with distributed.only_the_first_prints():
+            run(_CONFIG.value, pathlib.Path(workdir))
     except (InputError, Diverged) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
-        print(f"{interrupted}; the same command goes on from there.")
+        if distributed.is_first():
+            print(f"{interrupted}; the same command goes on from there.")
         sys.exit(interrupted.exit_code)
 
 

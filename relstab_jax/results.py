@@ -3,6 +3,7 @@
 A run writes into its workdir
 
 - ``config.json``: the configuration, before anything else;
+- ``state.json``: whether it runs, and how it ended (`relstab_jax.runs`);
 - ``metrics.jsonl``: a line for each look at the training; with the extra `tensorboard`, its event
   files beside it;
 - ``checkpoints/``: by Orbax;
@@ -25,15 +26,18 @@ import jax
 import numpy as np
 import xarray as xr
 
+from relstab_jax import distributed
 from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 
-CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
+CONFIG, METRICS, RESULTS, STATE = "config.json", "metrics.jsonl", "results.json", "state.json"
 _RECORDED = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def claim(workdir: pathlib.Path, config: Config) -> None:
     """Makes `workdir` the folder of a run of `config`, or finds that it is.
+
+    Of several processes the first one writes.
 
     Raises:
         InputError: where the folder cannot be written, or belongs to another configuration.
@@ -49,7 +53,8 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
             )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, json.dumps(ours, indent=2) + "\n")
+        if distributed.is_first():
+            write_atomically(path, json.dumps(ours, indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"cannot write into {workdir} ({error.strerror}): give another --workdir"
@@ -81,7 +86,7 @@ def provenance(config: Config, seconds: float) -> dict[str, Any]:
 def save(dataset: xr.Dataset, workdir: pathlib.Path) -> pathlib.Path:
     """Writes `results.json`, whole or not at all, and returns its path."""
     path = workdir / RESULTS
-    _write_atomically(path, json.dumps(dataset.to_dict(), indent=1) + "\n")
+    write_atomically(path, json.dumps(dataset.to_dict(), indent=1) + "\n")
     return path
 
 
@@ -127,10 +132,18 @@ def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     return gathered.assign_attrs(runs=[dataset.attrs for dataset in datasets])
 
 
-def _write_atomically(path: pathlib.Path, text: str) -> None:
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(text)
     partial.replace(path)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the lines of `metrics.jsonl`, but for one that was not written to its end."""
+    path = workdir / METRICS
+    lines = path.read_text().splitlines(True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 class MetricsLog:
@@ -145,11 +158,8 @@ class MetricsLog:
 
     def __init__(self, workdir: pathlib.Path, up_to_epoch: int):
         path = workdir / METRICS
-        kept = []
-        if path.exists():
-            complete = [line for line in path.read_text().splitlines(True) if line.endswith("}\n")]
-            kept = [line for line in complete if json.loads(line)["epoch"] <= up_to_epoch]
-        _write_atomically(path, "".join(kept))
+        kept = [line for line in read_metrics(workdir) if line["epoch"] <= up_to_epoch]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._path, self._up_to_epoch = path, up_to_epoch
 
     def __enter__(self) -> "MetricsLog":

@@ -26,9 +26,9 @@ def test_a_line_is_a_run_in_a_folder_of_its_own(tmp_path):
     first, second = grid.read(written(tmp_path, RUNS), tmp_path)
     assert first.workdir == tmp_path / "cifar10_noisy-LeNet-smoke-noise-10"
     assert second.workdir == tmp_path / "scale_detection_2d-DenseNetL2-smoke-seeds-0-1"
-    assert first.command[1:] == [
-        *("-m", "relstab_jax.main", "--config=configs/cifar10_noisy.py:LeNet,smoke"),
-        *("--config.noise=10", f"--workdir={first.workdir}"),
+    assert first.flags == [
+        *("--config=configs/cifar10_noisy.py:LeNet,smoke", "--config.noise=10"),
+        f"--workdir={first.workdir}",
     ]
 
 

@@ -1,5 +1,6 @@
 """Sets of images, prepared by TensorFlow Datasets (TFDS) as array_record and read without it."""
 
+import io
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import tensorflow_datasets as tfds
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
@@ -21,10 +23,8 @@ CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def prepared(
-    name: str, split: str, data_dir: str | None, decode: bool = True
-) -> Sequence[dict[str, Any]]:
-    """Returns the examples of a prepared set, {"image": uint8 [H, W, C], "label": int, …} each.
+def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
+    """Returns the examples of a prepared set, {"image": bytes of its file, "label": int, …} each.
 
     They are read when they are asked for, in any order. Nothing is downloaded.
 
@@ -32,7 +32,6 @@ def prepared(
         name: of the set in TFDS, such as "cifar10" or "imagenet2012".
         split: in TFDS's notation, such as "train" or "test[:500]".
         data_dir: the folder of TFDS's sets; TFDS's own default for None.
-        decode: whether to decode the images; else they are the bytes of their files.
 
     Raises:
         InputError: where the set is missing, half prepared, or in a format without random access.
@@ -50,7 +49,7 @@ def prepared(
     folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
     builder = tfds.builder_from_directory(folder)
     try:
-        decoders = None if decode else {"image": tfds.decode.SkipDecoding()}
+        decoders = {"image": tfds.decode.SkipDecoding()}
         source = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
         files = builder.info.splits[split].file_instructions
         for first in np.cumsum([0, *(file.take for file in files[:-1])]):
@@ -66,6 +65,11 @@ def prepared(
     return source
 
 
+def decoded(example: dict[str, Any]) -> PIL.Image.Image:
+    """Decodes the image of an example of a prepared set, to RGB."""
+    return PIL.Image.open(io.BytesIO(example["image"])).convert("RGB")
+
+
 def load(
     name: str, split: str, data_dir: str | None
 ) -> tuple[UInt8[np.ndarray, "P H W C"], Int[np.ndarray, " P"]]:
@@ -75,7 +79,9 @@ def load(
     """
     source = prepared(name, split, data_dir)
     rows = [source[n] for n in tqdm(range(len(source)), f"Reading {name} {split}", disable=None)]
-    return np.stack([row["image"] for row in rows]), np.array([row["label"] for row in rows])
+    return np.stack([np.asarray(decoded(row)) for row in rows]), np.array(
+        [row["label"] for row in rows]
+    )
 
 
 def normalise(

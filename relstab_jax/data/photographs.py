@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float, Int
 
-from relstab_jax.data.images import prepared
+from relstab_jax.data.images import decoded, prepared
 from relstab_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -110,7 +110,7 @@ def find(
         raise InputError(f"images={source!r}: there is no such folder, and no such .npz file")
     else:
         examples = prepared(source, split, data_dir)
-        read, found = lambda n: np.asarray(examples[n]["image"]), len(examples)
+        read, found = lambda n: np.asarray(decoded(examples[n])), len(examples)
     if not 2 <= number <= found:
         raise InputError(
             f"P={number} images must be at least 2 and at most the {found} of {source}"

@@ -1,6 +1,5 @@
 """Photographs of a set that does not fit in memory, decoded in parallel when they are needed."""
 
-import io
 import logging
 import math
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Array, Int, Key, UInt8
 
-from relstab_jax.data.images import prepared
+from relstab_jax.data.images import decoded, prepared
 from relstab_jax.data.photographs import cut
 from relstab_jax.errors import InputError
 
@@ -44,7 +43,7 @@ class Stream:
     def __init__(
         self, name: str, splits: Sequence[str], data_dir: str | None, size: int, augment: bool
     ):
-        self._sources = [prepared(name, split, data_dir, decode=False) for split in splits]
+        self._sources = [prepared(name, split, data_dir) for split in splits]
         self._name, self._size, self._augment = name, size, augment
         self._starts = np.cumsum([0, *map(len, self._sources)])
         self._damaged: set[int] = set()
@@ -102,8 +101,7 @@ class Stream:
             split = int(np.searchsorted(self._starts, n, side="right")) - 1
             example: dict[str, Any] = self._sources[split][n - int(self._starts[split])]
             try:
-                photograph = PIL.Image.open(io.BytesIO(example["image"]))
-                return photograph.convert("RGB"), int(example["label"])
+                return decoded(example), int(example["label"])
             except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
                 self._report(n, error)
         raise InputError(f"no photograph of {self._name} can be decoded")

@@ -21,7 +21,7 @@ from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.training import losses
 from relstab_jax.training.fit import fit
-from relstab_jax.training.sweep import Data, Rules, Sweep, compile_sweep, seed_sharding
+from relstab_jax.training.sweep import Data, Rules, Sweep, collected, compile_sweep, seed_sharding
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
@@ -111,18 +111,18 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     sharding = seed_sharding(len(config.seeds))
     S = len(config.seeds)
     padded = -(-S // sharding.num_devices) * sharding.num_devices
-    index = jnp.array([*config.seeds, *[config.seeds[-1]] * (padded - S)])
+    index = np.array([*config.seeds, *[config.seeds[-1]] * (padded - S)])
 
     def inputs_and_labels(chosen: Int[Array, " n"]) -> tuple[Array, Array]:
         return task.images(jnp.asarray(positions)[chosen], config.size), jnp.asarray(labels)[chosen]
 
-    def prepare(index: Int[Array, ""]) -> tuple[Keys, task.Split, Data]:
+    def prepare(index: Int[Array, ""]) -> tuple[Keys, Data, tuple[Array, Array]]:
         keys = seed_keys(config.seed, index)
         split = task.split(keys.split, labels, config.train_points, config.validation_points)
         data = Data(keys.order, inputs_and_labels(split.train), inputs_and_labels(split.validation))
-        return keys, split, data
+        return keys, data, (jnp.asarray(positions)[split.test], jnp.asarray(labels)[split.test])
 
-    keys, split, data = jax.jit(jax.vmap(prepare), out_shardings=sharding)(index)
+    keys, data, test = jax.jit(jax.vmap(prepare), out_shardings=sharding)(index)
 
     rules = Rules(config.look_every, config.patience, config.max_epochs)
     with jax.default_matmul_precision(config.precision):
@@ -145,13 +145,11 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         return evaluation(config, model, *seed)
 
     evaluate = jax.jit(jax.vmap(evaluate), out_shardings=sharding)
-    test = jnp.asarray(positions)[split.test], jnp.asarray(labels)[split.test]
     with jax.default_matmul_precision("highest"):
-        states = [
-            jax.tree.map(lambda a: np.asarray(a)[:S], evaluate(v, keys.measure, data.train, test))
-            for v in (initial.variables, trained.variables)
-        ]
-    at_init, at_end = states
+        at_init, at_end = (
+            collected(evaluate(state.variables, keys.measure, data.train, test), S)
+            for state in (initial, trained)
+        )
 
     def both(name: str) -> np.ndarray:
         return np.stack([at_init[name], at_end[name]])
@@ -164,13 +162,14 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             gap=config.gap,
             boundary=config.boundary,
             rectified=config.rectified_noise,
-            positions=positions[chosen],
+            positions=chosen,
         )
-        for chosen in np.asarray(split.test)[:S]
+        for chosen in collected(test[0], S)
     ]
     laws = diffusion.scaling_laws(**geometry)
     of_seed = {
-        name: getattr(trained, name) for name in ("epochs", "interpolation_epoch", "diverged")
+        name: collected(getattr(trained, name), S)
+        for name in ("epochs", "interpolation_epoch", "diverged")
     }
     return xr.Dataset(
         {name: (("state", "seed", "channels", "layer"), both(name)) for name in "DGR"}
@@ -179,7 +178,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             for name in "DGR"
         }
         | {"mean_filter": (("state", "seed", "layer", "tap"), both("mean_filter"))}
-        | {name: ("seed", np.asarray(value)[:S]) for name, value in of_seed.items()}
+        | {name: ("seed", value) for name, value in of_seed.items()}
         | {name: ("seed", at_end[name]) for name in ("train_loss", "train_error", "test_error")}
         | {"exponent_D": laws.D, "exponent_G": laws.G},
         coords={

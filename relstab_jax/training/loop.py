@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from relstab_jax import distributed
 from relstab_jax.results import MetricsLog
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.interruption import Interrupted, Interruption
@@ -94,8 +95,9 @@ def train(
         chunk, first_step, estimated = 1, step, False
         with (
             Interruption() as interruption,
-            MetricsLog(workdir, up_to_epoch=step // training.steps_per_epoch) as log,
+            _metrics_log(workdir, up_to_epoch=step // training.steps_per_epoch) as log,
             report(step) as shown,
+            distributed.telling_who_is_lost(),
         ):
             while not over:
                 until = min(step + chunk, (step // steps_per_look + 1) * steps_per_look)
@@ -113,7 +115,8 @@ def train(
                     epoch = step // training.steps_per_epoch
                     state, metrics = training.look(state, epoch)
                     over = training.over(state, step)
-                    log.write({"epoch": epoch, **metrics})
+                    if log:
+                        log.write({"epoch": epoch, **metrics})
                     shown.look(epoch, metrics, over)
                 due = time.monotonic() - saved_at > 60 * checkpoint_minutes
                 chunk, due, stop = _agreed(chunk, due, interruption.number)
@@ -123,6 +126,12 @@ def train(
                 if stop and not over:
                     raise Interrupted(stop)
     return state
+
+
+def _metrics_log(
+    workdir: pathlib.Path, up_to_epoch: int
+) -> AbstractContextManager[MetricsLog | None]:
+    return MetricsLog(workdir, up_to_epoch) if distributed.is_first() else nullcontext()
 
 
 def _agreed(*numbers: int) -> tuple[int, ...]:

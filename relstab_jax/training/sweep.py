@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -94,17 +95,30 @@ class Sweep(NamedTuple):
 def one_device_per_core() -> None:
     """Makes every core of a CPU a device, so that small networks run side by side.
 
-    It has to come before JAX is first used, and changes nothing on other devices.
+    It has to come before JAX is first used, and changes nothing on other devices, or where the
+    number has been set (JAX_NUM_CPU_DEVICES).
     """
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
+        cores = getattr(os, "process_cpu_count", os.cpu_count)()  # those of the process, if known
+        jax.config.update("jax_num_cpu_devices", cores or 1)
 
 
 def seed_sharding(seeds: int) -> NamedSharding:
-    """Spreads the seed axis over as many devices as leave each the fewest seeds."""
-    devices = jax.devices()
-    per_device = -(-seeds // len(devices))
-    mesh = Mesh(np.array(devices[: -(-seeds // per_device)]), ("seed",))
+    """Spreads the seed axis over as many devices as leave each the fewest seeds.
+
+    Of every process as many: there are the fewest devices that do.
+    """
+    devices = np.array(sorted(jax.devices(), key=lambda d: d.process_index))
+    devices = devices.reshape(jax.process_count(), -1)
+    per_device = -(-seeds // devices.size)
+    of_a_process = -(-seeds // (per_device * len(devices)))
+    mesh = Mesh(devices[:, :of_a_process].ravel(), ("seed",))
     return NamedSharding(mesh, PartitionSpec("seed"))
+
+
+def collected(tree: Any, seeds: int) -> Any:
+    """Returns arrays of seeds from all processes, as NumPy arrays [seeds, ...], without padding."""
+    return jax.tree.map(lambda a: a[:seeds], multihost_utils.process_allgather(tree, tiled=True))
 
 
 def compile_sweep(

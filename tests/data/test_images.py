@@ -29,7 +29,7 @@ def test_cifar10_is_read():
     first = images.prepared("cifar10", "test[:3]", str(FIXTURE))
     assert len(first) == 3
     test, _ = images.load("cifar10", "test", str(FIXTURE))
-    np.testing.assert_array_equal(first[2]["image"], test[2])
+    np.testing.assert_array_equal(images.decoded(first[2]), test[2])
 
 
 def test_normalised_pixels():

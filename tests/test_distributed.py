@@ -1,0 +1,152 @@
+"""One run in several processes of two CPU devices each, on loopback."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from relstab_jax import distributed, results
+from relstab_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[1]
+SWEEP = [
+    "--config=configs/task2.py:smoke", "--config.size=16", "--config.xi=4", "--config.depth=3",
+    "--config.width=8", "--config.train_points=16", "--config.validation_points=4",
+    "--config.look_every=5", "--config.seeds=0,1,2,3,4,5",
+]  # fmt: skip
+CIFAR = [
+    "--config=configs/cifar10.py:LeNet,smoke", f"--config.data_dir={ROOT / 'tests/data/tfds'}",
+    "--config.train_points=32", "--config.validation_points=16", "--config.test_points=16",
+    "--config.batch_size=16", "--config.measure_points=8", "--config.seeds=0,1",
+]  # fmt: skip
+
+
+def several(processes, *arguments, devices=2, **variables):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    environment |= {"PYTHON": sys.executable} | variables
+    return subprocess.Popen(
+        ["launch/local_multiprocess.sh", str(processes), *arguments],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finished(processes, *arguments, **options):
+    started = several(processes, *arguments, **options)
+    output, _ = started.communicate(timeout=300)
+    return started.returncode, output
+
+
+@pytest.mark.parametrize("arguments", [SWEEP, CIFAR], ids=["sweep", "cifar10"])
+def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
+    datasets = {}
+    for processes in (1, 2, 4):
+        workdir = tmp_path / str(processes)
+        code, output = finished(processes, *arguments, f"--workdir={workdir}")
+        assert code == 0, output
+        if processes > 1:
+            assert f"on {2 * processes} × cpu, of {processes} processes" in output
+        assert output.count("figure:  ") == len(list(workdir.glob("*.png")))  # one of them prints
+        datasets[processes] = results.load(workdir / results.RESULTS)
+        assert datasets[processes].attrs["device_count"] == 2 * processes
+        looks = [sum(look["train_loss"]) for look in results.read_metrics(workdir)]
+        if processes == 1:
+            expected = looks
+        np.testing.assert_allclose(looks, expected, rtol=1e-4)
+    for processes in (2, 4):
+        for name in datasets[1]:
+            np.testing.assert_allclose(
+                datasets[processes][name], datasets[1][name], rtol=1e-4, atol=1e-7, err_msg=name
+            )
+
+
+def children_of(launcher):
+    """Returns the processes that a launcher has started, the first one first."""
+    path = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
+    long = [*SWEEP, "--config.max_epochs=1000", "--config.patience=100000", f"--workdir={tmp_path}"]
+    long += ["--config.checkpoint_minutes=0"]
+
+    def saved():
+        return {path.name for path in (tmp_path / "checkpoints").glob("*[0-9]")}
+
+    def wait_for_a_checkpoint(job):
+        before, deadline = saved(), time.monotonic() + 120
+        while not saved() - before:
+            assert job.poll() is None, job.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    job = several(4, *long)
+    wait_for_a_checkpoint(job)
+    os.kill(children_of(job)[2], signal.SIGKILL)
+    began = time.monotonic()
+    output, _ = job.communicate(timeout=3 * distributed.HEARTBEAT_SECONDS)
+    assert time.monotonic() - began < 2 * distributed.HEARTBEAT_SECONDS
+    assert "process 2 of 4 ended with code 137" in output
+    assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # as other launchers would see
+    assert job.returncode == 137
+
+    job = several(4, *long)
+    wait_for_a_checkpoint(job)
+    job.send_signal(signal.SIGTERM)
+    output, _ = job.communicate(timeout=60)
+    assert "Going on from epoch" in output
+    assert output.count("stopped by SIGTERM; the same command goes on from there") == 1
+    assert job.returncode == 128 + signal.SIGTERM
+
+    code, output = finished(2, *long)
+    assert code == 0, output
+    assert "Going on from epoch" in output
+    one = tmp_path / "one"
+    code, output = finished(1, *long, f"--workdir={one}")
+    assert code == 0, output
+    together, alone = (results.load(path / results.RESULTS) for path in (tmp_path, one))
+    np.testing.assert_allclose(together.train_loss, alone.train_loss, atol=1e-5)
+    np.testing.assert_allclose(together.D, alone.D, rtol=1e-3)
+
+
+def test_slurm_is_found_by_its_environment(tmp_path):
+    """As srun sets it on one node; JAX reads the port from the number of the job."""
+    arguments = [*SWEEP, f"--workdir={tmp_path}"]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "relstab_jax.main", *arguments], cwd=ROOT, text=True,
+            env=environment | {"SLURM_PROCID": number, "SLURM_LOCALID": number},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for number in "01"
+    ]  # fmt: skip
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], first + second
+    assert "on 4 × cpu, of 2 processes" in first
+    assert "results: " not in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"processes": 2}, "must be given together"),
+        ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "between 0 and 1"),
+        ({"wanted": True}, "found no SLURM, Open MPI, GKE or TPU here"),
+    ],
+)
+def test_what_cannot_be_started_is_said(arguments, message):
+    with pytest.raises(InputError, match=message):
+        distributed.start(**arguments)
+
+
+def test_alone_nothing_is_started():
+    distributed.start()
+    assert distributed.is_first()
