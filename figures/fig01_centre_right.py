@@ -18,11 +18,14 @@ from figures import style
 from relstab_jax import results
 from relstab_jax.measures.correlation import correlation
 
+RESULTS = ("fig10-laptop.json",)
+
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
     [path] = paths
-    levels = {float(eta): level for eta, level in results.load(path).groupby("noise")}
+    gathered = results.load(path)
+    levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
     style.scatter(centre, levels[min(levels)], "R")
     centre.set_ylabel(r"test error $\varepsilon$")
@@ -46,9 +49,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         ylim=(-1.05, 1.05),
     )
     right.legend(loc="best")
-    return style.write(figure, "fig01_centre_right", folder)
+    return style.write(figure, "fig01_centre_right", folder, [gathered])
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, gathered=True)
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -9,6 +9,7 @@ python -m figures.fig02
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -19,10 +20,12 @@ from figures import style
 BEHIND = np.array([[0, 2, 5, 8], [0, 1, 9, 6], [1, 0, 4, 3]])  # 3×3 in view, and one column aside
 BAR = np.array([[-1, 2, -1], [-1, 2, -1], [-1, 2, -1]])
 INPUT = np.array([[0, 3, 0], [1, 3, 0], [0, 2, 1]])
+RESULTS = ()
 
 
-def draw(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws both kinds of pooling; returns the path of the PNG."""
+def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Draws both kinds of pooling, of no results; returns the path of the PNG."""
+    del paths
     figure = plt.figure(figsize=(style.WIDTH, 2.75))
     halves = figure.add_gridspec(1, 2, width_ratios=[1, 1.45], wspace=0.05)
     spatial, channel = (figure.add_subfigure(half) for half in halves)
@@ -93,4 +96,4 @@ def _cells(axes: Axes, values: np.ndarray, limit: float) -> None:
 
 
 if __name__ == "__main__":
-    print(draw(style.arguments(__doc__).output))
+    style.main(__doc__, draw, RESULTS)

@@ -14,12 +14,20 @@ from matplotlib.lines import Line2D
 from figures import style
 from relstab_jax import results
 
+RESULTS = (
+    "cifar10-vgg11bn-laptop.json",
+    "measure-vgg16.json",
+)
 
-def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
+
+def draw(
+    paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str], name: str = "fig03"
+) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    figure, row = style.by_images([results.load(path) for path in paths])
-    for axes, datasets in row:
-        for dataset, color in datasets:
+    datasets = [results.load(path) for path in paths]
+    figure, row = style.by_images(datasets)
+    for axes, of_images in row:
+        for dataset, color in of_images:
             last = dataset.isel(state=-1)
             label = f"{style.network_of(dataset)}, {last.state.item()}"
             for channels, line in (("all", "o-"), ("shuffled", "o--")):
@@ -43,9 +51,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         for ls, label in (("-", "channels as they are"), ("--", "shuffled channels"))
     ]
     figure.legend(handles=kinds, loc="outside lower center", ncols=2)
-    return style.write(figure, "fig03", folder)
+    return style.write(figure, name, folder, datasets)
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -16,9 +16,15 @@ from figures import style
 from relstab_jax import results
 
 COLUMNS = 7
+RESULTS = (
+    "cifar10-vgg11bn-laptop.json",
+    "scale_detection_2d-vgg11bn-laptop.json",
+)
 
 
-def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
+def draw(
+    paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str], name: str = "fig04"
+) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
     datasets = [results.load(path) for path in paths]
     panels = []
@@ -50,9 +56,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         axes.yaxis.set_minor_formatter(NullFormatter())
     figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
     figure.supylabel(r"$\gamma_{k,l}$: full trained, dotted at initialisation", fontsize=8)
-    return style.write(figure, "fig04", folder)
+    return style.write(figure, name, folder, datasets)
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -5,6 +5,7 @@ python -m figures.fig05
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -18,10 +19,12 @@ SETTINGS_1D = {1: {"size": 32, "xi": 11, "gap": 4}, 2: {"size": 128, "xi": 32, "
 SETTING_2D = {"size": 28, "xi": 14, "gap": 2}
 EXAMPLES = 5  # of each label, in the one-dimensional tasks
 PATCH_COLORS = (style.SKY, style.ORANGE, style.GREEN, style.VERMILION)
+RESULTS = ()
 
 
-def draw(folder: str | os.PathLike[str]) -> pathlib.Path:
+def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws one or a few inputs of each label for each task; returns the path of the PNG."""
+    del paths
     figure = plt.figure(figsize=(style.WIDTH, 3.5))
     axes = figure.subplot_mosaic(
         [["far", "near"], ["task1", "task1"], ["task2", "task2"]], height_ratios=[1.7, 1, 1]
@@ -89,4 +92,4 @@ def _line(axes: Axes, number: int, generator: np.random.Generator) -> None:
 
 
 if __name__ == "__main__":
-    print(draw(style.arguments(__doc__).output))
+    style.main(__doc__, draw, RESULTS)

@@ -19,6 +19,7 @@ from figures import style
 from relstab_jax import results
 
 SHADES = ("white", "#9FCBE8", style.BLUE)  # of none, one or both active pixels
+RESULTS = ("homogeneous.json",)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -92,5 +93,4 @@ def _mark(axes: Axes, first: float, last: float, y: float, text: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("homogeneous.json",))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -26,19 +26,23 @@ LAWS = {  # by what is measured and the exponent of D
     ("D", -1): "Eq. 8: $D_k \\sim A_k^{-1}$",
     ("G", -1): "Eq. 9: $G_k \\sim A_k$",
 }
+RESULTS = (
+    "task1-laptop.json",
+    "task2-laptop.json",
+)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the runs of Section 4 in `paths`; returns the path of the PNG."""
     figure, rows = style.panels(len(paths), 2)
-    for row, path in zip(rows, paths, strict=True):
-        dataset = results.load(path)
+    datasets = [results.load(path) for path in paths]
+    for row, dataset in zip(rows, datasets, strict=True):
         for axes, name in zip(row, "DG", strict=True):
             _panel(axes, dataset, name)
         row[0].set_title(_title(dataset), loc="left")
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return style.write(figure, "fig07", folder)
+    return style.write(figure, "fig07", folder, datasets)
 
 
 def _title(dataset: xr.Dataset) -> str:
@@ -79,5 +83,4 @@ def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("task1-laptop.json", "task2-laptop.json"))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

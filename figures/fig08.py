@@ -13,16 +13,18 @@ from collections.abc import Sequence
 from figures import style
 from relstab_jax import results
 
+RESULTS = ("fig08-laptop.json",)
+
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
     [path] = paths
     figure, [row] = style.panels(1, 3, row_height=2.5)
-    style.scatters(row, results.load(path), r"test error $\varepsilon$")
+    gathered = results.load(path)
+    style.scatters(row, gathered, r"test error $\varepsilon$")
     style.legend_below(figure, row[0])
-    return style.write(figure, "fig08", folder)
+    return style.write(figure, "fig08", folder, [gathered])
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, gathered=True)
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -18,13 +18,14 @@ CURVES = (
     (-1, "mean", style.SKY, "s:"),
     (0, "all", style.GREY, "o-"),
 )
+RESULTS = ("scale_detection_2d-vgg11bn-laptop.json",)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
     figure, rows = style.panels(len(paths), 3, row_height=2)
-    for row, path in zip(rows, paths, strict=True):
-        dataset = results.load(path)
+    datasets = [results.load(path) for path in paths]
+    for row, dataset in zip(rows, datasets, strict=True):
         for axes, name in zip(row, "DGR", strict=True):
             for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:
                 shown = dataset.isel(state=state).sel(channels=channels)
@@ -39,9 +40,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         row[0].set_ylabel(f"{style.network_of(dataset)} on {style.images_of(dataset)}")
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3.5)
-    return style.write(figure, "fig09", folder)
+    return style.write(figure, "fig09", folder, datasets)
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

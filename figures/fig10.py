@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from figures import style
 from relstab_jax import results
 
+RESULTS = ("fig10-laptop.json",)
+
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
     [path] = paths
-    levels = results.load(path).groupby("noise")
+    gathered = results.load(path)
+    levels = gathered.groupby("noise")
     figure, rows = style.panels(len(levels), 3, row_height=1.9)
-    for row, (eta, gathered) in zip(rows, levels, strict=True):
-        style.scatters(row, gathered, rf"$\eta$ = {eta:g}: test error $\varepsilon$")
+    for row, (eta, level) in zip(rows, levels, strict=True):
+        style.scatters(row, level, rf"$\eta$ = {eta:g}: test error $\varepsilon$")
     style.legend_below(figure, rows[0][0])
-    return style.write(figure, "fig10", folder)
+    return style.write(figure, "fig10", folder, [gathered])
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, gathered=True)
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

@@ -14,12 +14,21 @@ import numpy as np
 from figures import style
 from relstab_jax import results
 
+RESULTS = (
+    "cifar10-vgg11bn-laptop.json",
+    "cifar10-lenet-laptop.json",
+    "measure-vgg16.json",
+    "scale_detection_2d-vgg11bn-laptop.json",
+    "scale_detection_2d-alexnet-laptop.json",
+)
+
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    figure, row = style.by_images([results.load(path) for path in paths])
-    for axes, datasets in row:
-        for dataset, color in datasets:
+    datasets = [results.load(path) for path in paths]
+    figure, row = style.by_images(datasets)
+    for axes, of_images in row:
+        for dataset, color in of_images:
             spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
             K = spatial.sizes["conv"]
             depth = np.arange(1, K + 1) / K
@@ -31,9 +40,8 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
         axes.axhline(1, color=style.GREY, lw=0.8, ls="--")
         axes.legend(loc="best")
     row[0][0].set_ylabel("frequency content of filters")
-    return style.write(figure, "fig12", folder)
+    return style.write(figure, "fig12", folder, datasets)
 
 
 if __name__ == "__main__":
-    arguments = style.arguments(__doc__, ("measure-vgg16.json",))
-    print(draw(arguments.results, arguments.output))
+    style.main(__doc__, draw, RESULTS)

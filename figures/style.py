@@ -1,10 +1,13 @@
 """What all figures share: size, colours and how they are written."""
 
 import argparse
+import importlib
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +21,16 @@ from numpy.typing import ArrayLike
 
 from relstab_jax.measures.correlation import correlation
 
+RESULTS = pathlib.Path(__file__).parent / "results"
+OUTPUT = pathlib.Path(__file__).parent / "output"
+
 WIDTH = 5.5  # inches: the text of the paper
+
+# What a run at a reduced setting has less of than the paper's.
+SETTING = (
+    *("width", "ridge", "patience", "max_epochs"),
+    *("epochs", "batch_size", "learning_rate", "annealing", "train_points", "test_points"),
+)
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
@@ -172,8 +184,53 @@ def images_of(dataset: xr.Dataset) -> str:
     return pathlib.Path(config.get("images") or config["data"]).stem
 
 
-def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes NAME.png and NAME.pdf into `folder`; returns the path of the first."""
+def reduced(datasets: Sequence[xr.Dataset]) -> str:
+    """Says where runs fell short of the paper's settings; nothing where they did not.
+
+    Args:
+        datasets: results of runs, or gathered ones.
+    """
+    runs = [run for d in datasets for run in d.attrs.get("runs", [d.attrs])]
+    found: dict[str, dict[str, None]] = {}  # networks of each shortcoming, in order
+    for config in (run["config"] for run in runs):
+        if paper := _paper_setting(config):
+            parts = [
+                f"{field.replace('_', ' ')} {config[field]} ({paper[field]})"
+                for field in SETTING
+                if field in config and config[field] != paper[field]
+            ]
+            seeds, all_seeds = len(config["seeds"]), len(paper["seeds"])
+            parts += [f"seeds {seeds} ({all_seeds})"] if seeds < all_seeds else []
+            if parts:
+                name = config.get("network") or f"Task {config['task']}"
+                found.setdefault(", ".join(parts), {})[name] = None
+    parts = [f"{', '.join(names)}: {setting}" for setting, names in found.items()]
+    return "Reduced (paper): " + "; ".join(parts) + "." if parts else ""
+
+
+def _paper_setting(config: dict[str, Any]) -> Any:
+    """Returns the configuration without a preset, or None where the paper has none."""
+    if config["experiment"] == "scale_detection":
+        return importlib.import_module(f"configs.task{config['task']}").get_config()
+    if config["experiment"] == "train_images":
+        file = {"imagenet2012": "imagenet"}.get(config["data"], config["data"])
+        return importlib.import_module(f"configs.{file}").get_config(config["network"])
+    return None
+
+
+def write(
+    figure: Figure,
+    name: str,
+    folder: str | os.PathLike[str],
+    datasets: Sequence[xr.Dataset] = (),
+) -> pathlib.Path:
+    """Writes NAME.png and NAME.pdf into `folder`; returns the path of the first.
+
+    Above the figure stands where the `datasets` it shows fell short of the paper's settings.
+    """
+    if note := textwrap.fill(reduced(datasets), 125):
+        figure.set_figheight(figure.get_figheight() + 0.1 * (note.count("\n") + 2))
+        figure.suptitle(note, x=0.008, ha="left", fontsize=5.5, color=GREY)
     path = pathlib.Path(folder) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -182,19 +239,17 @@ def write(figure: Figure, name: str, folder: str | os.PathLike[str]) -> pathlib.
     return path
 
 
-def arguments(
-    description: str | None, default_results: Sequence[str] = (), gathered: bool = False
-) -> argparse.Namespace:
-    """Parses the command line of a figure: results files, and where to write."""
-    here = pathlib.Path(__file__).parent
+def main(
+    description: str | None,
+    draw: Callable[[Sequence[Any], Any], pathlib.Path],
+    results: Sequence[str],
+) -> None:
+    """The command of a figure: draws the files given, or those in figures/results."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    if default_results:
-        parser.add_argument(
-            "results", nargs="*", default=[here / "results" / name for name in default_results]
-        )
-    if gathered:
-        parser.add_argument("results", nargs=1, help="gathered results of a grid")
-    parser.add_argument("--output", default=here / "output", help="folder of the PNG and the PDF")
-    return parser.parse_args()
+    default = [RESULTS / name for name in results]
+    parser.add_argument("files", nargs="*", default=default, help="default: those committed")
+    parser.add_argument("--output", default=OUTPUT, help="folder of the PNG and the PDF")
+    arguments = parser.parse_args()
+    print(draw(arguments.files, arguments.output))

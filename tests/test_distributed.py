@@ -71,8 +71,8 @@ def children_of(launcher):
 
 
 def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
-    long = [*SWEEP, "--config.max_epochs=1000", "--config.patience=100000", f"--workdir={tmp_path}"]
-    long += ["--config.checkpoint_minutes=0"]
+    long = [*SWEEP, "--config.look_every=50", "--config.max_epochs=1000", "--config.patience=9999"]
+    long += ["--config.checkpoint_minutes=0", f"--workdir={tmp_path}"]
 
     def saved():
         return {path.name for path in (tmp_path / "checkpoints").glob("*[0-9]")}

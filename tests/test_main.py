@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,8 @@ def numbers(workdir):
     return json.loads((workdir / "results.json").read_text())["data_vars"]
 
 
-def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(tmp_path):
+def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     long = [*TINY, "--config.max_epochs=300"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     code, output = finished(*long, f"--workdir={whole}")
@@ -64,6 +66,8 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(tmp_path):
     code, output = finished(*long, f"--workdir={killed}")
     assert code == 0, output
     assert "Going on from epoch" in output
+    assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
+    assert list((tmp_path / "cache" / "relstab_jax").glob("*/*"))
     assert numbers(killed) == numbers(whole)
     assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 

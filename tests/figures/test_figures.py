@@ -35,8 +35,8 @@ VGG16 = RESULTS / "measure-vgg16.json"
 @pytest.mark.parametrize(
     "draw",
     [
-        fig02.draw,
-        fig05.draw,
+        lambda folder: fig02.draw([], folder),
+        lambda folder: fig05.draw([], folder),
         lambda folder: fig06.draw([RESULTS / "homogeneous.json"], folder),
         lambda folder: fig07.draw(TASKS, folder),
         lambda folder: fig07.draw(TASKS[:1], folder),
@@ -152,7 +152,7 @@ def test_fig01_deforms_an_image_file(tmp_path):
         [np.add.outer(ramp, ramp), np.subtract.outer(ramp, ramp), ramp + 0 * ramp[:, None]], -1
     )
     PIL.Image.fromarray(stripes).save(tmp_path / "image.png")
-    path = fig01_left.draw(str(tmp_path / "image.png"), tmp_path, size=32)
+    path = fig01_left.draw([tmp_path / "image.png"], tmp_path)
     assert abs(plt.imread(path).shape[1] - 200 * style.WIDTH) <= 2
 
 
