@@ -11,8 +11,7 @@ from relstab_jax.training.data_parallel import Sizes
 from tests.training import test_data_parallel as in_memory
 
 
-@pytest.fixture(scope="module")
-def photographs():
+def stored():
     """The images of the training in memory as files, in which nothing is lost."""
 
     def encoded(pixels):
@@ -29,8 +28,14 @@ def photographs():
         return stream.Stream("tiny", ["train"], None, 8, augment=False)
 
 
+@pytest.fixture(scope="module")
+def photographs():
+    return stored()
+
+
 def trained(photographs, devices, micro_batches, chunk):
     """As in_memory.trained, in chunks of so many steps, of which no epoch is a multiple."""
+    _, _, data = in_memory.started(devices)
     devices = jax.devices()[:devices]
     made = streamed.compile_training(
         in_memory.MODEL,
@@ -39,7 +44,6 @@ def trained(photographs, devices, micro_batches, chunk):
         Sizes(in_memory.P, in_memory.B, 8, micro_batches, seeds_at_once=8),
         devices,
     )
-    _, _, data = in_memory.started(1)
     data = jax.tree.map(lambda a: a[0], data)._replace(inputs=photographs, labels=None)
     data = data._replace(train=np.asarray(data.train), validation=np.asarray(data.validation))
     seeds, looks = made.start(data.key), []
