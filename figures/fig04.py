@@ -1,6 +1,7 @@
-"""Figs. 4, 13 and 14: power γ_l of each spatial frequency in the filters, layer by layer (Eq. 3).
+"""Fig. 4: power γ_l of each spatial frequency in the filters, layer by layer (Eq. 3).
 
-Dotted at initialisation, full trained; from low to high frequencies. Rows for each results file.
+As a share of the power of all frequencies, 1/F² for white filters. Dotted at initialisation, full
+trained; from low to high frequencies. Rows for each results file.
 
     python -m figures.fig04 runs/measure/results.json
 """
@@ -10,12 +11,12 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from figures import style
 from relstab_jax import results
 
-COLUMNS = 7
+COLUMNS = 8
 RESULTS = (
     "cifar10-vgg11bn-laptop.json",
     "scale_detection_2d-vgg11bn-laptop.json",
@@ -39,23 +40,25 @@ def draw(
             axes.set_axis_off()
             continue
         of_layer, k, color = panel
-        power = of_layer.spectrum.isel(mode=of_layer.eigenvalue.notnull().values)
-        modes = np.arange(power.sizes["mode"])
-        for state, line in zip(power.state.values[::-1], ("-", ":"), strict=False):
-            gamma = power.sel(state=state)
+        share = of_layer.spectrum.isel(mode=of_layer.eigenvalue.notnull().values)
+        share = share / share.sum("mode")
+        modes = np.arange(share.sizes["mode"])
+        for state, line in zip(share.state.values[::-1], ("-", ":"), strict=False):
+            gamma = share.sel(state=state)
             axes.plot(modes, gamma.mean("seed"), line, color=color)
             axes.fill_between(
                 modes, gamma.min("seed"), gamma.max("seed"), color=color, alpha=0.2, lw=0
             )
-        axes.set(yscale="log")
-        title = f"{style.network_of(of_layer)}\n$k={k}$" if k == 1 else f"$k={k}$"
-        axes.set_title(title, fontsize=7)
+        axes.set_title(f"\n$k={k}$" if k == 1 else f"$k={k}$", fontsize=7)
+        if k == 1:
+            style.name_row(axes, of_layer)
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-        axes.tick_params(labelsize=6)
-        axes.yaxis.set_major_locator(LogLocator(numticks=4))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.sharey(rows[0][0])
+        axes.tick_params(labelsize=6, labelleft=axes in [row[0] for row in rows])
+    rows[0][0].set_yscale("log")
+    style.plain_decades(rows[0][0].yaxis)
     figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
-    figure.supylabel(r"$\gamma_{k,l}$: full trained, dotted at initialisation", fontsize=8)
+    figure.supylabel(r"share of $\gamma_{k,l}$", fontsize=8)
     return style.write(figure, name, folder, datasets)
 
 

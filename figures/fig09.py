@@ -35,9 +35,9 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
                 label = f"{shown.state.item()}, {channels}"
                 shown = shown.isel(layer=known)
                 style.curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
-            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"${name}_k$")
+            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n${name}_k$")
             style.plain_decades(axes.yaxis)
-        row[0].set_ylabel(f"{style.network_of(dataset)} on {style.images_of(dataset)}")
+        style.name_row(row[0], dataset)
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3.5)
     return style.write(figure, "fig09", folder, datasets)

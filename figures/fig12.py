@@ -36,10 +36,11 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
                 label = f"{style.network_of(dataset)}, {state}"
                 shown = spatial.sel(state=state)
                 style.curve(axes, depth, shown, "frequency_content", line, color=color, label=label)
-        axes.set(xlabel="relative depth of the convolution", ylim=(0, None))
+        axes.set(ylim=(0, None))
         axes.axhline(1, color=style.GREY, lw=0.8, ls="--")
         axes.legend(loc="best")
     row[0][0].set_ylabel("frequency content of filters")
+    figure.supxlabel("relative depth of the convolution", fontsize=8)
     return style.write(figure, "fig12", folder, datasets)
 
 

@@ -135,7 +135,7 @@ def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
     """
     trained = gathered.sel(state="trained")
     error, x = test_error(trained), trained[name].values
-    looks = itertools.product(MARKERS, COLORS)
+    looks = zip(itertools.cycle(MARKERS), itertools.cycle(COLORS), strict=False)  # 12 differ
     for network, (marker, color) in zip(networks(gathered), looks, strict=False):
         of_network = gathered.network.values == network
         axes.plot(
@@ -156,6 +156,17 @@ def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
     )
     for axis in (axes.xaxis, axes.yaxis):
         plain_decades(axis)
+
+
+def name_row(axes: Axes, dataset: xr.Dataset) -> None:
+    """Writes network and images above the title of the first panel of a row."""
+    axes.annotate(
+        f"{network_of(dataset)}, {images_of(dataset)}",
+        *((0, 1), (0, 16)),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=7,
+    ).set_in_layout(False)
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
@@ -191,7 +202,7 @@ def reduced(datasets: Sequence[xr.Dataset]) -> str:
         datasets: results of runs, or gathered ones.
     """
     runs = [run for d in datasets for run in d.attrs.get("runs", [d.attrs])]
-    found: dict[str, dict[str, None]] = {}  # networks of each shortcoming, in order
+    found: dict[tuple[str, str], dict[str, None]] = {}  # who falls short so, in order
     for config in (run["config"] for run in runs):
         if paper := _paper_setting(config):
             parts = [
@@ -203,8 +214,9 @@ def reduced(datasets: Sequence[xr.Dataset]) -> str:
             parts += [f"seeds {seeds} ({all_seeds})"] if seeds < all_seeds else []
             if parts:
                 name = config.get("network") or f"Task {config['task']}"
-                found.setdefault(", ".join(parts), {})[name] = None
-    parts = [f"{', '.join(names)}: {setting}" for setting, names in found.items()]
+                on = f" on {config['data']}" if "network" in config else ""
+                found.setdefault((on, ", ".join(parts)), {})[name] = None
+    parts = [f"{', '.join(names)}{on}: {setting}" for (on, setting), names in found.items()]
     return "Reduced (paper): " + "; ".join(parts) + "." if parts else ""
 
 

@@ -26,8 +26,11 @@ for ((process = 0; process < processes; process++)); do
         "--coordinator=localhost:$port" "--processes=$processes" "--process=$process")
     if [[ $dry_run ]]; then
         echo "${command[*]}"
-    else
+    elif ((process == 0)); then
         "${command[@]}" &
+        pids+=($!)
+    else # only the first one shows its progress on a terminal
+        "${command[@]}" 2> >(cat >&2) &
         pids+=($!)
     fi
 done

@@ -1,5 +1,6 @@
 """Every figure draws from what is committed, and shows the numbers it claims to show."""
 
+import importlib
 import json
 import pathlib
 
@@ -10,59 +11,49 @@ import xarray as xr
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
 
-from figures import (
-    fig01_centre_right,
-    fig01_left,
-    fig02,
-    fig03,
-    fig04,
-    fig05,
-    fig06,
-    fig07,
-    fig08,
-    fig09,
-    fig10,
-    fig12,
-    style,
-)
+from figures import fig01_centre_right, fig01_left, fig07, fig08, fig10, style, tables
+from figures.__main__ import SCRIPTS
 from relstab_jax import results
 
 RESULTS = pathlib.Path(style.__file__).parent / "results"
 TASKS = [RESULTS / "task1-laptop.json", RESULTS / "task2-laptop.json"]
 VGG16 = RESULTS / "measure-vgg16.json"
+LENET = "cifar10-lenet-laptop.json"
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda folder: fig02.draw([], folder),
-        lambda folder: fig05.draw([], folder),
-        lambda folder: fig06.draw([RESULTS / "homogeneous.json"], folder),
-        lambda folder: fig07.draw(TASKS, folder),
-        lambda folder: fig07.draw(TASKS[:1], folder),
-        lambda folder: fig03.draw([VGG16], folder),
-        lambda folder: fig04.draw([VGG16], folder),
-        lambda folder: fig09.draw([VGG16], folder),
-        lambda folder: fig12.draw([VGG16], folder),
-    ],
-    ids=[
-        "fig02",
-        "fig05",
-        "fig06",
-        "fig07",
-        "fig07 of one task",
-        "fig03",
-        "fig04",
-        "fig09",
-        "fig12",
-    ],
-)
-def test_figures_are_written_at_the_width_of_the_text(draw, tmp_path):
-    path = draw(tmp_path)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_figures_are_written_at_the_width_of_the_text(name, tmp_path):
+    script = importlib.import_module(f"figures.{name}")
+    path = script.draw([style.RESULTS / file for file in script.RESULTS], tmp_path)
+    assert path == tmp_path / f"{name}.png"
     image = plt.imread(path)
     assert abs(image.shape[1] - 200 * style.WIDTH) <= 2
     assert 0.02 < (image[..., :3].min(axis=-1) < 0.9).mean() < 0.9  # neither blank nor black
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_all_scripts_are_drawn():
+    folder = pathlib.Path(style.__file__).parent
+    assert sorted(SCRIPTS) == sorted(path.stem for path in folder.glob("fig*.py"))
+
+
+def test_figures_say_where_a_run_was_reduced():
+    task2, lenet = (results.load(style.RESULTS / f) for f in ("task2-laptop.json", LENET))
+    assert style.reduced([task2, lenet]) == (
+        "Reduced (paper): Task 2: width 64 (1000), ridge 0.02 (0.01), max epochs 1400 (600000), "
+        "seeds 4 (10); LeNet on cifar10: epochs 12 (250), learning rate 0.02 (0.1), annealing 1.0 "
+        "(0.8), seeds 1 (4)."
+    )
+    assert style.reduced([results.load(VGG16)]) == ""
+
+
+def test_tables_have_the_papers_numbers_and_ours():
+    rows = tables.table(2, "task2-laptop.json").splitlines()
+    assert len(rows) == 2 + 7
+    trained = np.array(results.load(TASKS[1]).mean_filter.sel(state="trained").mean("seed"))
+    ours, paper = (f"{a:.4f}, {b:.4f}" for a, b in (trained[0], (0.3828, 0.3737)))
+    assert f"{ours} | {paper}" in rows[2]
+    np.testing.assert_allclose(tables.inhomogeneity(np.array([1.0, 3.0])), 0.5)
 
 
 def test_fig07_shows_the_means_over_seeds(monkeypatch, tmp_path):
