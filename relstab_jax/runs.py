@@ -124,16 +124,15 @@ def look(workdir: pathlib.Path) -> Run:
     signs = [workdir / name for name in (results.STATE, results.METRICS, results.CONFIG)]
     touched = max(path.stat().st_mtime for path in signs if path.exists())
     lines: list[dict[str, Any]] = results.read_metrics(workdir)
-    error = ""
+    error, state = "", "unknown" if noted is None else noted.state
+    if noted and noted.state == "running" and not noted.alive:
+        state = "killed"
     if (workdir / results.RESULTS).exists():
-        dataset = results.load(workdir / results.RESULTS)
+        state, dataset = "ended", results.load(workdir / results.RESULTS)
         if "test_error" in dataset:
             error = f"{dataset.test_error.values.mean():.4f}"
     elif lines:
         error = f"{np.mean(lines[-1]['validation_error']):.4f} (validation)"
-    state = "unknown" if noted is None else noted.state
-    if noted and noted.state == "running" and not noted.alive:
-        state = "killed"
     return Run(
         workdir,
         state,
