@@ -27,7 +27,7 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     gathered = results.load(path)
     levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
-    style.scatter(centre, levels[min(levels)], "R")
+    style.scatter(centre, levels[min(levels)], style.looks(gathered), "R")
     centre.set_ylabel(r"test error $\varepsilon$")
     style.legend_below(figure, centre)
     for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):

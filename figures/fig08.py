@@ -21,7 +21,7 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     [path] = paths
     figure, [row] = style.panels(1, 3, row_height=2.5)
     gathered = results.load(path)
-    style.scatters(row, gathered, r"test error $\varepsilon$")
+    style.scatters(row, gathered, style.looks(gathered), r"test error $\varepsilon$")
     style.legend_below(figure, row[0])
     return style.write(figure, "fig08", folder, [gathered])
 

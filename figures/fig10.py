@@ -23,7 +23,9 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     levels = gathered.groupby("noise")
     figure, rows = style.panels(len(levels), 3, row_height=1.9)
     for row, (eta, level) in zip(rows, levels, strict=True):
-        style.scatters(row, level, rf"$\eta$ = {eta:g}: test error $\varepsilon$")
+        style.scatters(
+            row, level, style.looks(gathered), rf"$\eta$ = {eta:g}: test error $\varepsilon$"
+        )
     style.legend_below(figure, rows[0][0])
     return style.write(figure, "fig10", folder, [gathered])
 

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from relstab_jax.measures.correlation import correlation
@@ -88,8 +88,10 @@ def by_images(
 def plain_decades(axis: Axis) -> None:
     """Labels a logarithmic axis 0.1, 1, 10: each decade, and 2 and 5 in it where it is short."""
     low, high = axis.get_view_interval()
-    short = high / low < 50
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    if high / low < 5:
+        axis.set_major_locator(MaxNLocator(3))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -117,26 +119,33 @@ def curve(
     axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
 
 
-def scatters(row: Sequence[Axes], gathered: xr.Dataset, label: str) -> None:
+def looks(gathered: xr.Dataset) -> dict[str, tuple[str, str]]:
+    """Returns a marker and a colour for each network in gathered results."""
+    different = zip(itertools.cycle(MARKERS), itertools.cycle(COLORS), strict=False)  # 12 of them
+    return dict(zip(dict.fromkeys(gathered.network.values.tolist()), different, strict=False))
+
+
+def scatters(
+    row: Sequence[Axes], gathered: xr.Dataset, looks: dict[str, tuple[str, str]], label: str
+) -> None:
     """Draws ε, under a label, against D, G and R of trained predictors in a row of axes."""
     for axes, name in zip(row, "DGR", strict=True):
-        scatter(axes, gathered, name)
+        scatter(axes, gathered, looks, name)
     for axes in row[1:]:
         axes.sharey(row[0])
         axes.tick_params(labelleft=False)
     row[0].set_ylabel(label)
 
 
-def scatter(axes: Axes, gathered: xr.Dataset, name: str) -> None:
+def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]], name: str) -> None:
     """Draws ε against D, G or R of trained predictors, and writes ρ into the title.
 
-    A colour and a shape for each network, a point for each of its seeds. An error of zero counts as
+    A point for each network and seed, with the looks of the network. An error of zero counts as
     half a wrong test point.
     """
     trained = gathered.sel(state="trained")
     error, x = test_error(trained), trained[name].values
-    looks = zip(itertools.cycle(MARKERS), itertools.cycle(COLORS), strict=False)  # 12 differ
-    for network, (marker, color) in zip(networks(gathered), looks, strict=False):
+    for network, (marker, color) in looks.items():
         of_network = gathered.network.values == network
         axes.plot(
             x[of_network],
@@ -177,11 +186,6 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 def test_error(gathered: xr.Dataset) -> np.ndarray:
     """Returns ε of each network; an error of zero as half a wrong test point."""
     return np.maximum(gathered.test_error, 0.5 / gathered.test_points).values
-
-
-def networks(gathered: xr.Dataset) -> list[str]:
-    """Returns the names of the networks in gathered results."""
-    return list(dict.fromkeys(gathered.network.values.tolist()))
 
 
 def network_of(dataset: xr.Dataset) -> str:

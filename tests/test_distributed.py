@@ -139,12 +139,20 @@ def test_slurm_is_found_by_its_environment(tmp_path):
     [
         ({"processes": 2}, "must be given together"),
         ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "between 0 and 1"),
-        ({"wanted": True}, "found no SLURM, Open MPI, GKE or TPU here"),
     ],
 )
 def test_what_cannot_be_started_is_said(arguments, message):
     with pytest.raises(InputError, match=message):
         distributed.start(**arguments)
+
+
+def test_no_cluster_is_said():
+    done = subprocess.run(
+        [sys.executable, "-m", "relstab_jax.main", "--config=configs/task2.py", "--distributed"],
+        cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: --distributed found no SLURM, Open MPI, GKE or TPU here" in done.stderr
 
 
 def test_alone_nothing_is_started():

@@ -121,6 +121,24 @@ def test_errors_against_sensitivities(gathered, draw, panels, monkeypatch, tmp_p
     plt.close(drawn[0])
 
 
+def test_a_network_keeps_its_looks_at_every_noise(gathered, monkeypatch, tmp_path):
+    drawn, whole = [], results.load(gathered)
+    monkeypatch.setattr(style, "write", lambda figure, *_: drawn.append(figure))
+    kept = (whole.network != "VGG11") | (whole.noise == 0)
+    fig10.draw([results.save(whole.isel(member=kept.values), tmp_path)], tmp_path)
+    first, last = (
+        {
+            line.get_label(): (line.get_color(), line.get_marker())
+            for line in axes.lines
+            if line.get_xdata().size
+        }
+        for axes in (drawn[0].axes[0], drawn[0].axes[3])
+    )
+    assert first.keys() == {"VGG11", "LeNet", "AlexNet"}
+    assert last == {name: first[name] for name in ("LeNet", "AlexNet")}
+    plt.close(drawn[0])
+
+
 def test_fig01_shows_the_correlations_at_each_noise(gathered, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(style, "write", lambda figure, *_: drawn.append(figure))
