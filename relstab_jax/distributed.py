@@ -1,7 +1,7 @@
 """Several processes as one run: JAX's own distributed runtime, started where it is wanted.
 
 Every process runs the same program on its own devices. All compute; the first one alone prints and
-writes results; Orbax writes checkpoints with all of them. They share the folder of the run.
+writes results; all of them call Orbax for checkpoints. They share the folder of the run.
 """
 
 import contextlib
