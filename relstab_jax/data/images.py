@@ -89,7 +89,9 @@ def normalise(
 ) -> Float[Array, "*P H W C"]:
     """Returns (pixel / 255 - mean) / std, channel by channel, in float32."""
     pixels = jnp.asarray(images, jnp.float32) / 255
-    return (pixels - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+    per_channel = (1,) * (pixels.ndim - 1) + (-1,)
+    shift, scale = (jnp.array(x, jnp.float32).reshape(per_channel) for x in (mean, std))
+    return (pixels - shift) / scale
 
 
 def random_crop(

@@ -79,10 +79,10 @@ def warp(
     size = len(image)
     pixels = jnp.arange(size, dtype=dx.dtype)
     y = (pixels[:, None] - dy).clip(0, size - 1)
-    x = (pixels - dx).clip(0, size - 1)
+    x = (pixels[None] - dx).clip(0, size - 1)
     if interpolation == "gaussian":
         weights_y, weights_x = (
-            jax.nn.softmax(-((at[..., None] - pixels) ** 2) / (2 * _GAUSSIAN_WIDTH**2))
+            jax.nn.softmax(-((at[..., None] - pixels[None, None]) ** 2) / (2 * _GAUSSIAN_WIDTH**2))
             for at in (y, x)
         )
         return jnp.einsum("yxr,yxc,rcC->yxC", weights_y, weights_x, image)

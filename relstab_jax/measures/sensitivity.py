@@ -134,7 +134,7 @@ def sensitivities(
         f_noisy: representation of their noisy copies.
     """
     mean = f.mean(axis=0)
-    about_mean = squared_norms(f - mean)
+    about_mean = squared_norms(f - mean[None])
     moved = squared_norms(f_deformed - f), squared_norms(f_noisy - f)
     return finish(Distances(mean, jnp.zeros_like(mean), about_mean, *moved))
 
@@ -170,8 +170,9 @@ def of_batch(
     moved = lax.map(of_copy, (deformed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
 
     def distances(c: Array, f: Array, moved: Float[Array, "t 2 b"]) -> Distances:
+        about = f - c[None]
         return Distances(
-            c, jnp.tensordot(weights, f - c, axes=1), squared_norms(f - c), *moved.mean(axis=0)
+            c, jnp.tensordot(weights, about, axes=1), squared_norms(about), *moved.mean(axis=0)
         )
 
     return jax.tree.map(distances, reference, f, moved)
@@ -323,7 +324,7 @@ def measure(
         few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
         stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
         reference = [
-            jnp.zeros(stack + f.shape[1:], jnp.promote_types(f.dtype, jnp.float32))
+            jnp.zeros(stack + f.shape[1:], np.promote_types(f.dtype, np.float32))
             for f in layers.values()
         ]
         for index in _reference_examples(P).reshape(-1, few):
@@ -430,7 +431,7 @@ def _compile(
 
     def features(network: PyTree | None, images: Array) -> list[Float[Array, "b ..."]]:
         f = features_fn(images) if network is None else features_fn(network, images)
-        return [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in f.values()]
+        return [x.astype(np.promote_types(x.dtype, np.float32)) for x in f.values()]
 
     def over_networks(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # One after the other: their representations need not be in memory together.

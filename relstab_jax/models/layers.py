@@ -94,7 +94,7 @@ def _depthwise_conv_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -
     F = len(kernel)
     return sum(
         (
-            view * kernel[f, g, 0]
+            view * kernel[f, g][None, None]
             for f, row in enumerate(_views(_pad(x, padding), 1, F, stride))
             for g, view in enumerate(_views(row, 2, F, stride))
         ),
@@ -165,7 +165,7 @@ class Conv(nn.Module):
         bias = self.param("bias", init, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias)
         x = conv(x, kernel, stride=self.stride, padding=self.padding, depthwise=self.depthwise)
-        return x if bias is None else x + bias
+        return x if bias is None else x + bias[None, None, None]
 
 
 class Dense(nn.Module):
@@ -178,7 +178,7 @@ class Dense(nn.Module):
         """Returns the pre-activations."""
         init = torch_uniform(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", init, (self.features,))
+        return x @ kernel + self.param("bias", init, (self.features,))[None]
 
 
 class BatchNorm(nn.Module):
@@ -210,11 +210,12 @@ class BatchNorm(nn.Module):
                 raise InputError("batch-norm cannot train on one value a channel: use more images")
             mean = self._mean(x)
             # The variance is least about the mean: no gradient flows that way.
-            var = self._mean((x - lax.stop_gradient(mean)) ** 2)
+            var = self._mean((x - lax.stop_gradient(mean)[None, None, None]) ** 2)
             running_mean.value = 0.9 * running_mean.value + 0.1 * mean
             running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
         scale = scale * lax.rsqrt(var + 1e-5)
-        return x * scale + (bias - mean * scale)
+        shift = bias - mean * scale
+        return x * scale[None, None, None] + shift[None, None, None]
 
     def _mean(self, x: Float[Array, "P H W C"]) -> Float[Array, " C"]:
         mean = x.mean(axis=(0, 1, 2))

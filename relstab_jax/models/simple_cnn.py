@@ -106,7 +106,7 @@ class Conv(nn.Module):
         normal = nn.initializers.normal(1.0, seen.dtype)
         w = self.param("kernel", normal, (F, FC // F, H)).reshape(FC, H)
         b = self.param("bias", normal, (H,))
-        z = seen.reshape(-1, FC) @ w / math.sqrt(FC) + b
+        z = seen.reshape(-1, FC) @ w / math.sqrt(FC) + b[None]
         return math.sqrt(F) * nn.relu(z).reshape(*seen.shape[:-1], H)
 
 
@@ -122,7 +122,7 @@ class MeanReadout(nn.Module):
         normal = nn.initializers.normal(1.0, x.dtype)
         beta = self.param("kernel", normal, (x.shape[-1], self.num_classes))
         c = self.param("bias", normal, (self.num_classes,))
-        return self.alpha * (x.mean(axis=1) @ beta / x.shape[-1] + c)
+        return self.alpha * (x.mean(axis=1) @ beta / x.shape[-1] + c[None])
 
 
 class SimpleCNN(nn.Module):

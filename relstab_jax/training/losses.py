@@ -13,7 +13,7 @@ def hinge(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array,
 
 def error(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, ""]:
     """Returns the fraction of outputs without the sign of their label ±1."""
-    return jnp.mean(~(labels * outputs > 0), dtype=outputs.dtype)
+    return jnp.mean(~(labels.astype(outputs.dtype) * outputs > 0), dtype=outputs.dtype)
 
 
 def cross_entropy(outputs: Float[Array, "P classes"], labels: Int[Array, " P"]) -> Float[Array, ""]:

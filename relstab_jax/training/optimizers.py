@@ -13,7 +13,7 @@ def cosine_annealing(learning_rate: float, epochs: float, steps_per_epoch: int) 
     """
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
-        epoch = jnp.asarray(step) // steps_per_epoch
+        epoch = (jnp.asarray(step) // steps_per_epoch).astype(jnp.result_type(float))
         return learning_rate * (1 + jnp.cos(jnp.pi * epoch / epochs)) / 2
 
     return schedule
