@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Key, PyTree
 
 from relstab_jax import models
+from relstab_jax.keys import key_of
 from relstab_jax.measures import filters
 from relstab_jax.models import Model, Variables
 
@@ -34,7 +35,7 @@ def sensitivities(
         model: the network.
         states: {state: variables of S networks, with a leading axis [S]}.
         seeds: names of the S networks.
-        key: of the permutations of channels, one for each seed, the same in all states.
+        key: root of the permutations of channels: a seed has its own, the same in all states.
         measure: (features, networks) -> {layer: a NamedTuple of arrays [N], such as Sensitivity},
             where features is (network, images) -> {layer: f}, for a stack of N networks.
 
@@ -43,7 +44,7 @@ def sensitivities(
         predictor. Channels are all; mean, the mean channel of the maps, NaN for other layers; or
         shuffled.
     """
-    keys = jax.random.split(key, len(seeds))
+    keys = jax.vmap(lambda seed: key_of(key, seed))(np.array(seeds, np.uint32))
     stacks = [stack for v in states.values() for stack in (v, jax.vmap(models.shuffled)(keys, v))]
     networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
 

@@ -14,6 +14,7 @@ from relstab_jax.data import images as image_sets
 from relstab_jax.data import photographs
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers
+from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism, sensitivity
 from relstab_jax.models import Model, Variables, weights
 from relstab_jax.models.model import flat
@@ -130,8 +131,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     del workdir
     model, trained = network(config)
     seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
-    key_init, key_copies, key_shuffle = jax.random.split(jax.random.key(config.seed), 3)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key_init, jnp.array(seeds))
+    keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
     states = {"init": jax.jit(jax.vmap(model.init))(keys)}
     if trained is not None:
         states["trained"] = jax.tree.map(jnp.asarray, trained)
@@ -140,7 +140,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         return sensitivity.measure(
             features,
             images(config),
-            key_copies,
+            key_of(config.seed, "copies"),
             delta=config.delta,
             cut=config.cut,
             interpolation=config.interpolation,
@@ -150,7 +150,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             progress=True,
         )
 
-    measured = layers.sensitivities(model, states, seeds, key_shuffle, measure)
+    measured = layers.sensitivities(model, states, seeds, key_of(config.seed, "shuffle"), measure)
     return xr.merge([measured, layers.spectra(states, seeds)])
 
 

@@ -13,6 +13,7 @@ from relstab_jax.config import Config
 from relstab_jax.data import images, scale_detection
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
+from relstab_jax.keys import key_of
 from relstab_jax.measures import noise, sensitivity
 from relstab_jax.training import losses
 from relstab_jax.training.data_parallel import Task
@@ -77,15 +78,16 @@ class Problem(NamedTuple):
         inputs: [M, ...] all examples, as they are stored; or a stream of them.
         labels: [M]; none where a stream gives them.
         split: key -> the parts of a seed, indices of examples.
-        measure: (features, networks, key, examples [S, P]) -> {layer: Sensitivity or Measurement of
-            arrays [N]}, for a stack of N networks: the S seeds, in one or several states.
+        measure: (features, networks, key, seeds [S], examples [S, P]) -> {layer: Sensitivity or
+            Measurement of arrays [N]}, for a stack of N networks: the S seeds, in one or several
+            states.
     """
 
     task: Task
     inputs: np.ndarray | Stream
     labels: np.ndarray
     split: Callable[[Key[Array, ""]], Parts]
-    measure: Callable[[Features, PyTree, Key[Array, ""], np.ndarray], Mapping[Any, Any]]
+    measure: Callable[[Features, PyTree, Key[Array, ""], np.ndarray, np.ndarray], Mapping[Any, Any]]
 
 
 def shape(config: Config) -> Shape:
@@ -154,13 +156,17 @@ def _images(config: Config) -> Problem:
         return Parts(order[:train], order[train:] if held_out else tested, tested)
 
     def measure(
-        features: Features, networks: PyTree, key: Key[Array, ""], examples: np.ndarray
+        features: Features,
+        networks: PyTree,
+        key: Key[Array, ""],
+        seeds: np.ndarray,
+        examples: np.ndarray,
     ) -> Mapping[Any, Any]:
-        key_noise, key_measure = jax.random.split(key)
+        del seeds
         chosen = examples[0]  # test images, the same for every seed
-        keys = jax.random.split(key_noise, len(chosen))
+        keys = jax.vmap(lambda number: key_of(key, "show", number))(chosen)
         shown = jax.jit(jax.vmap(task.show))(keys, inputs[chosen])
-        return _sensitivities_of_images(config, features, networks, shown, key_measure)
+        return _sensitivities_of_images(config, features, networks, shown, key_of(key, "copies"))
 
     task = classification(config)
     return Problem(task, inputs, labels, split, measure)
@@ -220,19 +226,24 @@ def _two_pixels(config: Config) -> Problem:
         return scale_detection.images_2d(stored, config.size)
 
     def split(key: Key[Array, ""]) -> Parts:
-        parts = Parts(*(np.asarray(p) for p in scale_detection.split(key, labels, *sizes)))
+        drawn = scale_detection.split(key_of(key, "points"), labels, *sizes)
+        parts = Parts(*map(np.asarray, drawn))
         # Both labels, however few of the points are measured.
-        mixed = np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), parts.test))
+        mixed = np.asarray(jax.random.permutation(key_of(key, "mix"), parts.test))
         on = parts.validation if config.selection == "validation" else mixed
         return Parts(parts.train, on, mixed)
 
     def measure(
-        features: Features, networks: PyTree, key: Key[Array, ""], examples: np.ndarray
+        features: Features,
+        networks: PyTree,
+        key: Key[Array, ""],
+        seeds: np.ndarray,
+        examples: np.ndarray,
     ) -> Mapping[Any, Any]:
         one = partial(_sensitivities_of_pixels, config, features)
         # The stack has each seed several times, in several states.
         times = len(jax.tree.leaves(networks)[0]) // len(examples)
-        keys = jnp.tile(jax.random.split(key, len(examples)), times)
+        keys = jnp.tile(jax.vmap(lambda seed: key_of(key, seed))(seeds), times)
         arguments = networks, keys, jnp.tile(jnp.asarray(positions[examples]), (times, 1, 1, 1))
         return jax.jit(
             lambda a: jax.lax.map(lambda b: one(*b), a, batch_size=config.seeds_at_once)
@@ -255,17 +266,18 @@ def _sensitivities_of_pixels(
     positions: Int[Array, "P 2 2"],
 ) -> Mapping[Any, Any]:
     """Sensitivities to moves of the active pixels, and to noise of the same norm."""
-    key_move, key_noise = jax.random.split(key)
     shown = scale_detection.images_2d(positions, config.size)
     copies = jnp.repeat(positions[:, None], config.copies, axis=1)
-    moved = scale_detection.deform_2d(key_move, copies, size=config.size, moves=config.moves)
+    moved = scale_detection.deform_2d(
+        key_of(key, "move"), copies, size=config.size, moves=config.moves
+    )
     deformed = scale_detection.images_2d(moved, config.size)
 
     def with_noise(key: Key[Array, ""], image: Array, deformed: Array) -> Array:
         norm = jnp.linalg.norm((deformed - image).ravel())
         return image + noise.isotropic(key, image, norm)
 
-    keys = jax.random.split(key_noise, copies.shape[:2])
+    keys = jax.random.split(key_of(key, "noise"), copies.shape[:2])
     noisy = jax.vmap(jax.vmap(with_noise, (0, None, 0)))(keys, shown, deformed)
     return sensitivity.streamed(
         partial(features, network), shown, deformed, noisy, batch_size=config.measure_batch_size

@@ -10,12 +10,13 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from relstab_jax import models
 from relstab_jax.config import Config
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
+from relstab_jax.keys import key_of
 from relstab_jax.measures import diffusion, homogeneous, noise, sensitivity
 from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
@@ -37,11 +38,9 @@ class Keys(NamedTuple):
     measure: Key[Array, "..."]
 
 
-def seed_keys(seed: int, index: Int[Array, ""]) -> Keys:
+def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
     """Returns the keys of seed `index`, whatever other seeds there are."""
-    return Keys(
-        *jax.random.split(jax.random.fold_in(jax.random.key(seed), index), len(Keys._fields))
-    )
+    return Keys(*(key_of(seed, name, index) for name in Keys._fields))
 
 
 def network(config: Config, active_pixels: int | None = None) -> Model:
@@ -111,12 +110,12 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     sharding = seed_sharding(len(config.seeds))
     S = len(config.seeds)
     padded = -(-S // sharding.num_devices) * sharding.num_devices
-    index = np.array([*config.seeds, *[config.seeds[-1]] * (padded - S)])
+    index = np.array([*config.seeds, *[config.seeds[-1]] * (padded - S)], np.uint32)
 
     def inputs_and_labels(chosen: Int[Array, " n"]) -> tuple[Array, Array]:
         return task.images(jnp.asarray(positions)[chosen], config.size), jnp.asarray(labels)[chosen]
 
-    def prepare(index: Int[Array, ""]) -> tuple[Keys, Data, tuple[Array, Array]]:
+    def prepare(index: Integer[Array, ""]) -> tuple[Keys, Data, tuple[Array, Array]]:
         keys = seed_keys(config.seed, index)
         split = task.split(keys.split, labels, config.train_points, config.validation_points)
         data = Data(keys.order, inputs_and_labels(split.train), inputs_and_labels(split.validation))
@@ -235,9 +234,8 @@ def evaluation(
     """
     positions, labels = test
     x = task.images(positions, config.size)
-    key_deform, key_noise = jax.random.split(key)
     moved = task.deform(
-        key_deform,
+        key_of(key, "deform"),
         jnp.repeat(positions[:, None], config.copies, axis=1),
         task=config.task,
         size=config.size,
@@ -246,7 +244,9 @@ def evaluation(
     )
     deformed = task.images(moved, config.size)
     variance = jnp.mean((deformed - x[:, None]) ** 2)
-    noisy = x[:, None] + noise.gaussian(key_noise, deformed, variance, config.rectified_noise)
+    noisy = x[:, None] + noise.gaussian(
+        key_of(key, "noise"), deformed, variance, config.rectified_noise
+    )
 
     def features(x: Array) -> dict[str, list[Array]]:
         f = list(model.features(variables, x).values())

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Integer, Key
 
 from relstab_jax import models
 from relstab_jax.config import Config
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, problems
+from relstab_jax.keys import key_of
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers, streamed
 from relstab_jax.training.data_parallel import Data, Sizes
@@ -35,11 +36,9 @@ class Keys(NamedTuple):
     training: Key[Array, "..."]
 
 
-def seed_keys(seed: int, index: Int[Array, ""]) -> Keys:
+def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
     """Returns the keys of seed `index`, whatever other seeds there are."""
-    return Keys(
-        *jax.random.split(jax.random.fold_in(jax.random.key(seed), index), len(Keys._fields))
-    )
+    return Keys(*(key_of(seed, name, index) for name in Keys._fields))
 
 
 def network(config: Config) -> Model:
@@ -107,8 +106,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """
     model = network(config)
     problem = problems.problem(config)
-    index = jnp.array(config.seeds)
-    keys = jax.vmap(lambda n: seed_keys(config.seed, n))(index)
+    seeds = np.array(config.seeds, np.uint32)
+    keys = jax.vmap(lambda seed: seed_keys(config.seed, seed))(seeds)
     train, validation, test = (
         np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
     )
@@ -161,12 +160,11 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
     print("Measuring D, G and R of every layer.", flush=True)
     states = {"init": initial, "trained": best}
-    key_measure, key_shuffle = jax.random.split(
-        jax.random.fold_in(jax.random.key(config.seed), 2**31)
-    )
+    key_measure, key_shuffle = key_of(config.seed, "measure"), key_of(config.seed, "shuffle")
 
     def measure(features: layers.Features, networks: Variables):
-        return problem.measure(features, networks, key_measure, test[:, : config.measure_points])
+        measured = test[:, : config.measure_points]
+        return problem.measure(features, networks, key_measure, seeds, measured)
 
     measured = layers.sensitivities(model, states, config.seeds, key_shuffle, measure)
     trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})

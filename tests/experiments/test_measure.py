@@ -15,6 +15,7 @@ from relstab_jax import models, results
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, measure
+from relstab_jax.keys import key_of
 from relstab_jax.measures import filters, sensitivity
 
 TFDS = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
@@ -74,7 +75,7 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
     x = images.normalise(
         pixels[np.linspace(0, 49, 6).astype(int)], images.CIFAR10_MEAN, images.CIFAR10_STD
     )
-    _, key, _ = jax.random.split(jax.random.key(0), 3)
+    key = key_of(0, "copies")
     alone = sensitivity.measure(
         lambda x: layers.layers_of(model, variables, x), x, key, transforms=2
     )

@@ -1,0 +1,75 @@
+"""Keys, and what they are for: a seed's numbers do not depend on the seeds beside it."""
+
+import importlib
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from relstab_jax.keys import MAX_SEED, key_of
+
+TFDS = str(pathlib.Path(__file__).parent / "data" / "tfds")
+SMALL = {
+    "task2:smoke": {
+        "size": 16, "xi": 4, "train_points": 16, "validation_points": 4, "width": 8, "depth": 3,
+        "max_epochs": 20, "look_every": 5,
+    },
+    "scale_detection_2d:DenseNetL2,smoke": {
+        "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32,
+        "test_points": 64, "measure_points": 16, "batch_size": 16, "epochs": 3,
+        "measure_batch_size": 8, "seeds_at_once": 2,
+    },
+    "cifar10_noisy:DenseNetL2,smoke": {
+        "data_dir": TFDS, "train_points": 32, "validation_points": 16, "test_points": 20,
+        "measure_points": 8, "batch_size": 16, "evaluation_batch_size": 16, "seeds_at_once": 2,
+        "epochs": 1,
+    },
+    "measure:smoke": {"network": "LeNet", "data_dir": TFDS, "number": 6},
+}  # fmt: skip
+
+
+def run(name, workdir, **fields):
+    file, _, words = name.partition(":")
+    config = importlib.import_module(f"configs.{file}").get_config(words)
+    config.update(SMALL[name] | fields)
+    experiment = importlib.import_module(f"relstab_jax.experiments.{config.experiment}")
+    experiment.check(config.lock())
+    workdir.mkdir()
+    return experiment.run(config, workdir)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_seed_is_the_same_alone_and_among_others(name, tmp_path):
+    among, alone = (run(name, tmp_path / str(seeds), seeds=seeds) for seeds in ((0, 3), (3,)))
+    assert set(alone.variables) == set(among.variables)
+    for variable in alone.variables:
+        here, there = alone[variable], among[variable]
+        if "seed" in there.dims:
+            there = there.sel(seed=[3])
+        if here.dtype.kind == "f":
+            np.testing.assert_allclose(here, there, rtol=1e-3, atol=1e-6, err_msg=variable)
+        else:
+            np.testing.assert_array_equal(here, there, err_msg=variable)
+
+
+def data(*path):
+    return tuple(jax.random.key_data(key_of(*path)).tolist())
+
+
+def test_keys_differ_with_every_part_of_their_path():
+    paths = [
+        (0,), (1,), (MAX_SEED,), (0, 0), (0, 1), (1, 0), (0, MAX_SEED), (0, "a"), (0, "b"),
+        (0, "a", 0), (0, "a", 1), (0, "a", "b"), (0, "b", "a"), (0, 0, "a"),
+    ]  # fmt: skip
+    assert len({data(*path) for path in paths}) == len(paths)
+    split = {tuple(k.tolist()) for k in jax.random.key_data(jax.random.split(key_of(0), 8))}
+    assert not split & {data(0, name) for name in ("split", "init", "measure", "shuffle")}
+
+
+def test_a_key_is_the_same_at_once_step_by_step_and_traced():
+    expected = data(5, "measure", 2**31 + 1, "noise")
+    assert data(key_of(5, "measure"), 2**31 + 1, "noise") == expected
+    seeds = np.array([0, 2**31 + 1], np.uint32)
+    keys = jax.jit(jax.vmap(lambda seed: key_of(5, "measure", seed, "noise")))(seeds)
+    assert tuple(jax.random.key_data(keys)[1].tolist()) == expected
