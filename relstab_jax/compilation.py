@@ -25,7 +25,7 @@ class CompilationCache:
         self.seconds = 0.0
         if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
             caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-            folder = caches / "relstab_jax" / _processor()
+            folder = caches / "relstab_jax" / processor()
             jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
@@ -34,8 +34,8 @@ class CompilationCache:
             self.seconds += duration_secs
 
 
-def _processor() -> str:
-    """Returns a name for the instructions that the processor has."""
+def processor() -> str:
+    """Returns a name of the processor's instruction set."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         known = sorted({line for line in lines if line.startswith(("flags", "Features"))})

@@ -1,12 +1,32 @@
+import os
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 
+from relstab_jax.compilation import processor
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Shares compiled programs between tests, workers, the commands that tests start, and runs.
+
+    They are kept in pytest's own cache; `pytest --cache-clear` deletes them.
+    """
+    folder = config.cache.mkdir(f"compiled-{processor()}")
+    variables = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    os.environ.update(variables)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ class ScaledDense(nn.Module):
         normal = nn.initializers.normal(1.0)
         w = self.param("w", normal, (d, self.features))
         b = self.param("b", normal, (self.features,))
-        return x @ w / d if self.last else x @ w / math.sqrt(d) + b
+        return x @ w / d if self.last else x @ w / math.sqrt(d) + b[None]
 
 
 class DenseNet(nn.Module):
