@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 from jaxtyping import Array
 from matplotlib.axes import Axes
 
@@ -30,8 +29,7 @@ RESULTS = ("astronaut.png",)
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Deforms the one image file in `paths`; returns the path of the PNG."""
     [path] = paths
-    with PIL.Image.open(path) as opened:
-        x = jnp.asarray(photographs.cut(opened.convert("RGB"), SIZE)) / 255
+    x = jnp.asarray(photographs.fitted(photographs.read(path), SIZE, channels=3))
     figure, rows = style.panels(len(CUTS), len(OF_HIGHEST) + 1, row_height=1.35)
     for row, cut in zip(rows, CUTS, strict=True):
         lowest, highest = diffeomorphism.temperature_range(cut, SIZE)

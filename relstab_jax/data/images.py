@@ -43,7 +43,7 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
     versions = [info.parent for info in (root / name).glob("[0-9]*/dataset_info.json")]
     if not versions:
         raise InputError(
-            f"data_dir={root} holds no prepared {name}: prepare it with `{build}` (needs the extra "
+            f"data_dir holds no prepared {name}: prepare it with `{build}` (needs the extra "
             "`data`), or give the folder that holds it"
         )
     folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])

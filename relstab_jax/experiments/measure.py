@@ -28,7 +28,7 @@ NORMALISATIONS = {
 
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
-    images(config)
+    measured_on = images(config)
     if config.normalisation not in (None, *NORMALISATIONS):
         known = ", ".join(map(repr, NORMALISATIONS))
         raise InputError(f"normalisation={config.normalisation!r} is not known: use one of {known}")
@@ -40,6 +40,7 @@ def check(config: Config) -> None:
     with warnings.catch_warnings(action="ignore"):  # `run` gives the warning
         diffeomorphism.checked_temperature(config.delta, config.cut, size(config))
     network(config)
+    measured_on.check()
 
 
 def is_imagenet(config: Config) -> bool:
@@ -129,6 +130,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """
     del workdir
     model, trained = network(config)
+    measured_on = images(config)
+    print(f"Measuring {measured_on.note}.", flush=True)
     seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
     key_init, key_copies, key_shuffle = jax.random.split(jax.random.key(config.seed), 3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key_init, jnp.array(seeds))
@@ -139,7 +142,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     def measure(features: layers.Features, networks: Variables):
         return sensitivity.measure(
             features,
-            images(config),
+            measured_on,
             key_copies,
             delta=config.delta,
             cut=config.cut,
