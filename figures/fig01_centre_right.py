@@ -2,8 +2,8 @@
 
 The error against R; and its correlations with D, G and R as the norm of the noise grows.
 
-Gathered results, such as of configs/grids/fig10.txt. Bars: 95 % of a bootstrap over networks and
-seeds.
+Gathered results, such as of configs/grids/fig10.txt. Bars: 95 % of a bootstrap over
+architectures and their seeds.
 
     python -m figures.fig01_centre_right runs/fig10/results.json
 """
@@ -32,7 +32,11 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     style.legend_below(figure, centre)
     for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
         found = [
-            correlation(style.test_error(level), level[name].sel(state="trained").values)
+            correlation(
+                style.test_error(level),
+                level[name].sel(state="trained").values,
+                level.network.values,
+            )
             for level in levels.values()
         ]
         rho = np.array([c.rho for c in found])

@@ -1,7 +1,7 @@
 """Fig. 8: test error against D, G and R of the predictor, for networks trained on the 2-D task.
 
-Gathered results, such as of configs/grids/fig08.txt. In brackets: 95 % of a bootstrap over networks
-and seeds.
+Gathered results, such as of configs/grids/fig08.txt. In brackets: 95 % of a bootstrap over
+architectures and their seeds.
 
     python -m figures.fig08 runs/fig08/results.json
 """

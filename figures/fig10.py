@@ -1,7 +1,7 @@
 """Fig. 10: test error against D, G and R of the predictor, for networks trained on noisy CIFAR-10.
 
 A row for each norm η of the noise. Gathered results, such as of configs/grids/fig10.txt. In
-brackets: 95 % of a bootstrap over networks and seeds.
+brackets: 95 % of a bootstrap over architectures and their seeds.
 
     python -m figures.fig10 runs/fig10/results.json
 """

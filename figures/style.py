@@ -156,12 +156,13 @@ def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]],
             mec="none",
             label=network,
         )
-    rho = correlation(error, x)
+    rho = correlation(error, x, gathered.network.values)
+    interval = f" [{rho.low:.2f}, {rho.high:.2f}]" if np.isfinite(rho.low) else ""
     axes.set(
         xscale="log",
         yscale="log",
         xlabel=f"${name}_f$",
-        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f} [{rho.low:.2f}, {rho.high:.2f}]",
+        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f}{interval}",
     )
     for axis in (axes.xaxis, axes.yaxis):
         plain_decades(axis)
