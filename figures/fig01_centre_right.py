@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from figures import style
-from relstab_jax import results
 from relstab_jax.measures.correlation import correlation
 
 RESULTS = ("fig10-laptop.json",)
@@ -23,8 +22,7 @@ RESULTS = ("fig10-laptop.json",)
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
-    [path] = paths
-    gathered = results.load(path)
+    [gathered] = style.load(paths, style.GATHERED, one=True)
     levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
     style.scatter(centre, levels[min(levels)], style.looks(gathered), "R")

@@ -11,15 +11,13 @@ import pathlib
 from collections.abc import Sequence
 
 from figures import style
-from relstab_jax import results
 
 RESULTS = ("fig10-laptop.json",)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
-    [path] = paths
-    gathered = results.load(path)
+    [gathered] = style.load(paths, style.GATHERED, one=True)
     levels = gathered.groupby("noise")
     figure, rows = style.panels(len(levels), 3, row_height=1.9)
     for row, (eta, level) in zip(rows, levels, strict=True):
