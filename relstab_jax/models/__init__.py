@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, some
 from relstab_jax.models import (
     alexnet,
     densenet,
@@ -46,7 +46,7 @@ def names() -> list[str]:
 
 def _family(name: str):
     if name not in _FAMILY_OF:
-        raise InputError(f"unknown network {name!r}: use one of {', '.join(names())}")
+        raise InputError(f"unknown network {name!r}: use one of {some(names(), at_most=20)}")
     return _FAMILY_OF[name]
 
 
