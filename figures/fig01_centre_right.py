@@ -2,8 +2,8 @@
 
 The error against R; and its correlations with D, G and R as the norm of the noise grows.
 
-Gathered results, such as of configs/grids/fig10.txt. Bars: 95 % of a bootstrap over networks and
-seeds.
+Gathered results, such as of configs/grids/fig10.txt. Bars: 95 % of a bootstrap over
+architectures and their seeds.
 
     python -m figures.fig01_centre_right runs/fig10/results.json
 """
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from figures import style
-from relstab_jax import results
 from relstab_jax.measures.correlation import correlation
 
 RESULTS = ("fig10-laptop.json",)
@@ -23,8 +22,7 @@ RESULTS = ("fig10-laptop.json",)
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
-    [path] = paths
-    gathered = results.load(path)
+    [gathered] = style.load(paths, style.GATHERED, one=True)
     levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
     style.scatter(centre, levels[min(levels)], style.looks(gathered), "R")
@@ -32,7 +30,11 @@ def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]
     style.legend_below(figure, centre)
     for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
         found = [
-            correlation(style.test_error(level), level[name].sel(state="trained").values)
+            correlation(
+                style.test_error(level),
+                level[name].sel(state="trained").values,
+                level.network.values,
+            )
             for level in levels.values()
         ]
         rho = np.array([c.rho for c in found])

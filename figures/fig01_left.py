@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 from jaxtyping import Array
 from matplotlib.axes import Axes
 
 from figures import style
 from relstab_jax.data import photographs
+from relstab_jax.errors import InputError
 from relstab_jax.measures import diffeomorphism
 
 CUTS = (3, 6, 12)
@@ -29,9 +29,10 @@ RESULTS = ("astronaut.png",)
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Deforms the one image file in `paths`; returns the path of the PNG."""
+    if len(paths) != 1:
+        raise InputError(f"{len(paths)} images are given, and this figure deforms one")
     [path] = paths
-    with PIL.Image.open(path) as opened:
-        x = jnp.asarray(photographs.cut(opened.convert("RGB"), SIZE)) / 255
+    x = jnp.asarray(photographs.fitted(photographs.read(path), SIZE, channels=3))
     figure, rows = style.panels(len(CUTS), len(OF_HIGHEST) + 1, row_height=1.35)
     for row, cut in zip(rows, CUTS, strict=True):
         lowest, highest = diffeomorphism.temperature_range(cut, SIZE)

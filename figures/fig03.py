@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from matplotlib.lines import Line2D
 
 from figures import style
-from relstab_jax import results
 
 RESULTS = (
     "cifar10-vgg11bn-laptop.json",
@@ -24,7 +23,7 @@ def draw(
     paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str], name: str = "fig03"
 ) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = [results.load(path) for path in paths]
+    datasets = style.load(paths, style.LAYERS | {"relative_depth": ("layer",)})
     figure, row = style.by_images(datasets)
     for axes, of_images in row:
         for dataset, color in of_images:

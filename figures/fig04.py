@@ -14,9 +14,13 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from figures import style
-from relstab_jax import results
 
 COLUMNS = 8
+NEEDS = {
+    "spectrum": ("state", "seed", "conv", "mode"),
+    "eigenvalue": ("conv", "mode"),
+    "frequency_content": ("state", "seed", "conv"),
+}
 RESULTS = (
     "cifar10-vgg11bn-laptop.json",
     "scale_detection_2d-vgg11bn-laptop.json",
@@ -27,7 +31,7 @@ def draw(
     paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str], name: str = "fig04"
 ) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = [results.load(path) for path in paths]
+    datasets = style.load(paths, NEEDS)
     panels = []
     for dataset, color in style.colored(datasets):
         spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))

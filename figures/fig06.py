@@ -16,16 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from figures import style
-from relstab_jax import results
 
+NEEDS = {"representation": ("network", "depth", "active", "pixel"), "representation_std": ()}
 SHADES = ("white", "#9FCBE8", style.BLUE)  # of none, one or both active pixels
 RESULTS = ("homogeneous.json",)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the one run of configs/homogeneous.py in `paths`; returns the path of the PNG."""
-    (path,) = paths
-    dataset = results.load(path)
+    [dataset] = style.load(paths, NEEDS, one=True)
     figure, ((left, right),) = style.panels(1, 2, row_height=2.3)
     for axes, name, panel in ((left, "stride_1", _profiles), (right, "stride_F", _counts)):
         network = dataset.attrs["config"][name]

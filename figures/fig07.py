@@ -13,13 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from figures import style
-from relstab_jax import results
 
 CURVES = (
     ("init", "all", "at initialisation", style.GREY, "o-"),
     ("trained", "all", "trained", style.BLUE, "o-"),
     ("trained", "mean", "trained, mean channel", style.SKY, "s:"),
 )
+NEEDS = {
+    **{name: style.LAYERS[name] for name in "DG"},
+    **{name: ("seed", "layer") for name in ("exact_D", "exact_G")},
+    **{name: ("layer",) for name in ("receptive_field", "fitted")},
+    **{name: () for name in ("exponent_D", "exponent_G")},
+}
 LAWS = {  # by what is measured and the exponent of D
     ("D", -2): "Eq. 5: $D_k \\sim A_k^{-2}$",
     ("G", -2): "Eq. 7: $G_k \\sim A_k$",
@@ -34,8 +39,8 @@ RESULTS = (
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the runs of Section 4 in `paths`; returns the path of the PNG."""
+    datasets = style.load(paths, NEEDS)
     figure, rows = style.panels(len(paths), 2)
-    datasets = [results.load(path) for path in paths]
     for row, dataset in zip(rows, datasets, strict=True):
         for axes, name in zip(row, "DG", strict=True):
             _panel(axes, dataset, name)

@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Sequence
 
 from figures import style
-from relstab_jax import results
 
 CURVES = (
     (-1, "all", style.BLUE, "o-"),
@@ -23,8 +22,8 @@ RESULTS = ("scale_detection_2d-vgg11bn-laptop.json",)
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
+    datasets = style.load(paths, style.LAYERS | {"relative_depth": ("layer",)})
     figure, rows = style.panels(len(paths), 3, row_height=2)
-    datasets = [results.load(path) for path in paths]
     for row, dataset in zip(rows, datasets, strict=True):
         for axes, name in zip(row, "DGR", strict=True):
             for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:

@@ -1,7 +1,7 @@
 """Fig. 10: test error against D, G and R of the predictor, for networks trained on noisy CIFAR-10.
 
 A row for each norm η of the noise. Gathered results, such as of configs/grids/fig10.txt. In
-brackets: 95 % of a bootstrap over networks and seeds.
+brackets: 95 % of a bootstrap over architectures and their seeds.
 
     python -m figures.fig10 runs/fig10/results.json
 """
@@ -11,15 +11,13 @@ import pathlib
 from collections.abc import Sequence
 
 from figures import style
-from relstab_jax import results
 
 RESULTS = ("fig10-laptop.json",)
 
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in the one file of `paths`; returns the path of the PNG."""
-    [path] = paths
-    gathered = results.load(path)
+    [gathered] = style.load(paths, style.GATHERED, one=True)
     levels = gathered.groupby("noise")
     figure, rows = style.panels(len(levels), 3, row_height=1.9)
     for row, (eta, level) in zip(rows, levels, strict=True):

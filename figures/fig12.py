@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from figures import style
-from relstab_jax import results
 
 RESULTS = (
     "cifar10-vgg11bn-laptop.json",
@@ -25,7 +24,7 @@ RESULTS = (
 
 def draw(paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> pathlib.Path:
     """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = [results.load(path) for path in paths]
+    datasets = style.load(paths, {"frequency_content": ("state", "seed", "conv")})
     figure, row = style.by_images(datasets)
     for axes, of_images in row:
         for dataset, color in of_images:

@@ -5,8 +5,9 @@ import importlib
 import itertools
 import os
 import pathlib
+import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +20,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from relstab_jax import results
+from relstab_jax.errors import InputError, some
 from relstab_jax.measures.correlation import correlation
+
+# What figures draw of a network's layers, and of many trained networks.
+LAYERS = {name: ("state", "channels", "seed", "layer") for name in "DGR"}
+GATHERED = {name: ("state", "member") for name in "DGR"} | {
+    name: ("member",) for name in ("test_error", "test_points", "network", "noise")
+}
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 OUTPUT = pathlib.Path(__file__).parent / "output"
@@ -54,6 +63,40 @@ mpl.rcParams.update(
         "figure.constrained_layout.use": True,
     }
 )
+
+
+def load(
+    paths: Sequence[str | os.PathLike[str]], needs: Mapping[str, Sequence[str]], one: bool = False
+) -> list[xr.Dataset]:
+    """Reads the results that a figure draws.
+
+    Args:
+        paths: of the results files.
+        needs: the variables and coordinates that it draws, each with its dimensions.
+        one: whether it draws one file alone.
+
+    Raises:
+        InputError: for a file that cannot be read or lacks a part, or for more files than one.
+    """
+    if not paths or (one and len(paths) > 1):
+        raise InputError(
+            f"{len(paths)} files are given, and this figure draws {'one' if one else 'one or more'}"
+        )
+    datasets = [results.load(path) for path in paths]
+    for path, dataset in zip(paths, datasets, strict=True):
+        lacking = [
+            f"{name}[{', '.join(dims)}]"
+            for name, dims in needs.items()
+            if name not in dataset.variables or not set(dims) <= set(dataset[name].dims)
+        ]
+        if not {"config", "runs"} & dataset.attrs.keys():
+            lacking.append("the configuration")
+        if lacking:
+            raise InputError(
+                f"{path} holds no {some(lacking, at_most=2)}, which this figure draws: give the "
+                "results that its --help names"
+            )
+    return datasets
 
 
 def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Figure, list[list[Axes]]]:
@@ -156,12 +199,13 @@ def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]],
             mec="none",
             label=network,
         )
-    rho = correlation(error, x)
+    rho = correlation(error, x, gathered.network.values)
+    interval = f" [{rho.low:.2f}, {rho.high:.2f}]" if np.isfinite(rho.low) else ""
     axes.set(
         xscale="log",
         yscale="log",
         xlabel=f"${name}_f$",
-        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f} [{rho.low:.2f}, {rho.high:.2f}]",
+        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f}{interval}",
     )
     for axis in (axes.xaxis, axes.yaxis):
         plain_decades(axis)
@@ -258,14 +302,17 @@ def write(
 def main(
     description: str | None,
     draw: Callable[[Sequence[Any], Any], pathlib.Path],
-    results: Sequence[str],
+    committed: Sequence[str],
 ) -> None:
     """The command of a figure: draws the files given, or those in figures/results."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = [RESULTS / name for name in results]
+    default = [RESULTS / name for name in committed]
     parser.add_argument("files", nargs="*", default=default, help="default: those committed")
     parser.add_argument("--output", default=OUTPUT, help="folder of the PNG and the PDF")
     arguments = parser.parse_args()
-    print(draw(arguments.files, arguments.output))
+    try:
+        print(draw(arguments.files, arguments.output))
+    except InputError as error:
+        sys.exit(f"error: {error}")

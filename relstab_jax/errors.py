@@ -1,4 +1,8 @@
-"""The exceptions that speak to the user."""
+"""The exceptions that speak to the user, and the one way in which a user's file is read."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -10,3 +14,54 @@ class InputError(ValueError):
 
 class Diverged(Exception):
     """A training whose loss is not finite any more; the command line prints it as one sentence."""
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], expected: str, advice: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a user's file is read into one sentence.
+
+    Nothing but the reading, decoding and unpacking of the file belongs in the block: a fault of
+    the program in it would be blamed on the file.
+
+    Args:
+        path: of the file or folder.
+        expected: what it should be, such as "an image".
+        advice: what to do where it is not, such as "give another file".
+
+    Raises:
+        InputError: in place of any other exception, which is its cause. One that the block raises
+            itself passes.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{_end_of(path)}: there is no such file; {advice}") from error
+    except PermissionError as error:
+        raise InputError(
+            f"{_end_of(path)} may not be read: change its permissions, or {advice}"
+        ) from error
+    except Exception as error:  # Pillow, NumPy, zipfile, json, safetensors, PyTorch, Orbax, …
+        raise InputError(
+            f"{_end_of(path)} cannot be read as {expected} ({reason(error)}): {advice}"
+        ) from error
+
+
+def reason(error: BaseException, at_most: int = 90) -> str:
+    """Returns the beginning of the first line of what an exception says, or else its name."""
+    text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
+    text = text.rstrip(". ") or type(error).__name__
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
+def some(items: Iterable[object], separator: str = ", ", at_most: int = 4) -> str:
+    """Returns the first few items of a list in a sentence, and how many more there are."""
+    named = list(map(str, items))
+    more = [f"and {len(named) - at_most} more"] if len(named) > at_most else []
+    return separator.join(named[:at_most] + more)
+
+
+def _end_of(path: str | os.PathLike[str], at_most: int = 90) -> str:
+    text = os.fspath(path)
+    return text if len(text) <= at_most else f"…{text[1 - at_most :]}"

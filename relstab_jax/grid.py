@@ -19,7 +19,7 @@ from typing import NamedTuple
 import xarray as xr
 
 from relstab_jax import results
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reading
 from relstab_jax.main import figure
 
 
@@ -51,10 +51,9 @@ def read(path: pathlib.Path, workdir: pathlib.Path) -> list[Run]:
     Raises:
         InputError: where there is no such file or no run in it, or a line is not one.
     """
-    try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    except OSError as error:
-        raise InputError(f"cannot read the grid {path} ({error.strerror})") from error
+    with reading(path, "a grid", "give a text file, a run on each line"):
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin it with a mark
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     runs = []
     for line in filter(None, lines):
         if "--workdir" in line:
@@ -127,9 +126,11 @@ def main() -> None:
         return
     try:
         failed = run(runs)
+        ended = [results.load(one.workdir / results.RESULTS) for one in runs if one.ended]
+    except InputError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted; the same command goes on from there.")
-    ended = [results.load(one.workdir / results.RESULTS) for one in runs if one.ended]
     if ended:
         gathered = results.gather(ended)
         path = results.save(gathered, workdir)

@@ -28,7 +28,7 @@ import xarray as xr
 
 from relstab_jax import distributed
 from relstab_jax.config import Config
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reading
 
 CONFIG, METRICS, RESULTS, STATE = "config.json", "metrics.jsonl", "results.json", "state.json"
 _RECORDED = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -40,12 +40,13 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     Of several processes the first one writes.
 
     Raises:
-        InputError: where the folder cannot be written, or belongs to another configuration.
+        InputError: where the folder cannot be read or written, or belongs to another configuration.
     """
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
     if path.exists():
-        theirs = json.loads(path.read_text())
+        with reading(path, "the configuration of a run", "delete it or give another --workdir"):
+            theirs = dict(json.loads(path.read_text()))
         if theirs != ours:
             raise InputError(
                 f"{workdir} holds a run of another configuration ({_differences(theirs, ours)}): "
@@ -94,12 +95,10 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Reads a results file.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, or something else.
     """
-    try:
+    with reading(path, "results", f"give the {RESULTS} of a run that has ended"):
         return xr.Dataset.from_dict(json.loads(pathlib.Path(path).read_text()))
-    except FileNotFoundError:
-        raise InputError(f"there is no results file {path}: has the run ended?") from None
 
 
 def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -140,10 +139,18 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the lines of `metrics.jsonl`, but for one that was not written to its end."""
+    """Returns the lines of `metrics.jsonl`, but for one that was not written to its end.
+
+    Raises:
+        InputError: where they are not lines of metrics.
+    """
     path = workdir / METRICS
-    lines = path.read_text().splitlines(True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    with reading(path, "the metrics of a run", "delete it"):
+        text = path.read_text() if path.exists() else ""
+        lines = [json.loads(line) for line in text.splitlines(True) if line.endswith("}\n")]
+        if not all("epoch" in line for line in lines):
+            raise ValueError("a line without an epoch")
+    return lines
 
 
 class MetricsLog:

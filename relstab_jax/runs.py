@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from relstab_jax import distributed, results
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reading
 from relstab_jax.training.interruption import Interrupted
 
 
@@ -57,9 +57,14 @@ class State(NamedTuple):
 
 
 def read_state(workdir: pathlib.Path) -> State | None:
-    """Returns the state of a run, or None where it has noted none."""
+    """Returns the state of a run, or None where it has noted none.
+
+    Raises:
+        InputError: where the file holds something else.
+    """
     path = workdir / results.STATE
-    return State(**json.loads(path.read_text())) if path.exists() else None
+    with reading(path, "the state of a run", "delete it"):
+        return State(**json.loads(path.read_text())) if path.exists() else None
 
 
 @contextmanager
@@ -101,8 +106,8 @@ class Run(NamedTuple):
 
     Attributes:
         workdir: its folder.
-        state: as of `State`, or killed, or unknown.
-        message: why it ended.
+        state: as of `State`, or killed, unknown, or damaged, where a file of it cannot be read.
+        message: why it ended, or what is damaged.
         command: as of `State`.
         epoch: the last that was looked at.
         error: mean over seeds, of the test points at the end, of the validation points before.
@@ -119,10 +124,19 @@ class Run(NamedTuple):
 
 
 def look(workdir: pathlib.Path) -> Run:
-    """Looks at a run."""
-    noted = read_state(workdir)
+    """Looks at a run, which may be damaged."""
     signs = [workdir / name for name in (results.STATE, results.METRICS, results.CONFIG)]
     touched = max(path.stat().st_mtime for path in signs if path.exists())
+    touched = datetime.datetime.fromtimestamp(touched)
+    try:
+        with reading(workdir, "a run", "delete it"):
+            return _look(workdir, touched)
+    except InputError as error:
+        return Run(workdir, "damaged", str(error), "", None, "", touched)
+
+
+def _look(workdir: pathlib.Path, touched: datetime.datetime) -> Run:
+    noted = read_state(workdir)
     lines: list[dict[str, Any]] = results.read_metrics(workdir)
     error, state = "", "unknown" if noted is None else noted.state
     if noted and noted.state == "running" and not noted.alive:
@@ -140,7 +154,7 @@ def look(workdir: pathlib.Path) -> Run:
         noted.command if noted else "",
         lines[-1]["epoch"] if lines else None,
         error,
-        datetime.datetime.fromtimestamp(touched),
+        touched,
     )
 
 

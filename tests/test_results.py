@@ -26,7 +26,7 @@ def test_a_dataset_comes_back_with_its_undefined_values(tmp_path):
 
 
 def test_no_results_is_one_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"no results file .*results\.json: has the run ended\?"):
+    with pytest.raises(InputError, match=r"results\.json: there is no such file; give the results"):
         results.load(tmp_path / "results.json")
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 from tensorflow_datasets.core import constants
 from tqdm import tqdm
 
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reading, reason
 
 # Means and standard deviations of the training pixels, between 0 and 1: red, green, blue (App. B.1;
 # of ImageNet as torchvision has them).
@@ -43,11 +43,12 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
     versions = [info.parent for info in (root / name).glob("[0-9]*/dataset_info.json")]
     if not versions:
         raise InputError(
-            f"data_dir={root} holds no prepared {name}: prepare it with `{build}` (needs the extra "
+            f"data_dir holds no prepared {name}: prepare it with `{build}` (needs the extra "
             "`data`), or give the folder that holds it"
         )
-    folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
-    builder = tfds.builder_from_directory(folder)
+    with reading(root / name, "a prepared set", again):
+        folder = max(versions, key=lambda version: [int(n) for n in version.name.split(".")])
+        builder = tfds.builder_from_directory(folder)
     try:
         decoders = {"image": tfds.decode.SkipDecoding()}
         source = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
@@ -57,11 +58,11 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
     except NotImplementedError:
         raise InputError(f"{folder} has no format that can be read in any order: {again}") from None
     except ValueError as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"split={split!r} of {name} is not known: {reason}") from error
+        raise InputError(f"split={split!r} of {name} is not known: {reason(error)}") from error
     except (RuntimeError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{folder} is half prepared or damaged ({reason}): {again}") from error
+        raise InputError(
+            f"{name} {folder.name} is half prepared or damaged ({reason(error)}): {again}"
+        ) from error
     return source
 
 
@@ -78,10 +79,13 @@ def load(
     Args and errors as of `prepared`.
     """
     source = prepared(name, split, data_dir)
-    rows = [source[n] for n in tqdm(range(len(source)), f"Reading {name} {split}", disable=None)]
-    return np.stack([np.asarray(decoded(row)) for row in rows]), np.array(
-        [row["label"] for row in rows]
-    )
+    images, labels = [], []
+    for n in tqdm(range(len(source)), f"Reading {name} {split}", disable=None):
+        with reading(f"image {n} of {name} {split}", "an image", "prepare the set again"):
+            row = source[n]
+            images.append(np.asarray(decoded(row)))
+            labels.append(row["label"])
+    return np.stack(images), np.array(labels)
 
 
 def normalise(

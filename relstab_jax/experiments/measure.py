@@ -17,7 +17,6 @@ from relstab_jax.experiments import layers
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism, sensitivity
 from relstab_jax.models import Model, Variables, weights
-from relstab_jax.models.model import flat
 from relstab_jax.training import checkpoints
 
 NORMALISATIONS = {
@@ -29,7 +28,7 @@ NORMALISATIONS = {
 
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
-    images(config)
+    measured_on = images(config)
     if config.normalisation not in (None, *NORMALISATIONS):
         known = ", ".join(map(repr, NORMALISATIONS))
         raise InputError(f"normalisation={config.normalisation!r} is not known: use one of {known}")
@@ -41,6 +40,7 @@ def check(config: Config) -> None:
     with warnings.catch_warnings(action="ignore"):  # `run` gives the warning
         diffeomorphism.checked_temperature(config.delta, config.cut, size(config))
     network(config)
+    measured_on.check()
 
 
 def is_imagenet(config: Config) -> bool:
@@ -80,44 +80,18 @@ def network(config: Config) -> tuple[Model, Variables | None]:
     Raises:
         InputError: where the weights are those of another network.
     """
-
-    def with_classes(num_classes: int) -> Model:
-        return models.create(
-            config.network,
-            num_classes=num_classes,
-            image_size=size(config),
-            channels=config.channels,
-        )
-
-    usual = config.num_classes or (1000 if is_imagenet(config) else 10)
+    shape = {"image_size": size(config), "channels": config.channels}
     if not config.weights:
-        return with_classes(usual), None
-    if pathlib.Path(config.weights).is_dir():
-        trained = checkpoints.read_variables(pathlib.Path(config.weights))
+        num_classes = config.num_classes or (1000 if is_imagenet(config) else 10)
+        return models.create(config.network, num_classes=num_classes, **shape), None
+    folder = pathlib.Path(config.weights).expanduser()
+    if folder.is_dir():
+        trained = checkpoints.read_variables(folder)
     else:
         state = weights.read(config.weights)
         trained = jax.tree.map(lambda x: x[None], models.from_torch(config.network, state))
-    found = _shapes(jax.tree.map(lambda x: x[0], trained))
-    dense = sorted({shape[-1] for shape in found.values() if len(shape) == 2})
-    for num_classes in dict.fromkeys((usual, 0, *dense)):  # 0: without a classifier
-        model = with_classes(num_classes)
-        expected = _shapes(jax.eval_shape(model.init, jax.random.key(0)))
-        if expected == found:
-            return model, trained
-    expected = _shapes(jax.eval_shape(with_classes(usual).init, jax.random.key(0)))
-    name, ours, theirs = next(
-        (name, expected.get(name), found.get(name))
-        for name in sorted(expected | found)
-        if expected.get(name) != found.get(name)
-    )
-    raise InputError(
-        f"weights={config.weights!r} are not of a {config.network} for {config.channels} channels "
-        f"of {size(config)} pixels: {name} is {theirs or 'missing'} instead of {ours or 'absent'}"
-    )
-
-
-def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
-    return {".".join(path): x.shape for path, x in flat(variables).items()}
+    one = jax.tree.map(lambda x: x[0], trained)
+    return models.like(config.network, one, **shape), trained
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
@@ -130,6 +104,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """
     del workdir
     model, trained = network(config)
+    measured_on = images(config)
+    print(f"Measuring {measured_on.note}.", flush=True)
     seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
     keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
     states = {"init": jax.jit(jax.vmap(model.init))(keys)}
@@ -139,7 +115,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     def measure(features: layers.Features, networks: Variables):
         return sensitivity.measure(
             features,
-            images(config),
+            measured_on,
             key_of(config.seed, "copies"),
             delta=config.delta,
             cut=config.cut,

@@ -1,15 +1,18 @@
 """How test errors of networks go with their sensitivities (Figs. 1, 8 and 10)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from relstab_jax.errors import InputError
 
+_DRAWS = 10_000
+
 
 class Correlation(NamedTuple):
-    """ρ and its 95 % bootstrap interval."""
+    """ρ and its 95 % bootstrap interval, NaN where there is none."""
 
     rho: float
     low: float
@@ -17,29 +20,52 @@ class Correlation(NamedTuple):
 
 
 def correlation(
-    error: Float[np.ndarray, " n"], sensitivity: Float[np.ndarray, " n"], seed: int = 0
+    error: Float[np.ndarray, " n"],
+    sensitivity: Float[np.ndarray, " n"],
+    architectures: Sequence[str] | Shaped[np.ndarray, " n"] | None = None,
+    seed: int = 0,
 ) -> Correlation:
     """Returns ρ(ε, X) = Cov(log ε, log X) / √(Var log ε · Var log X) over trained networks.
 
-    The interval is the percentile bootstrap's, over networks.
+    The interval is that of the percentile bootstrap. Seeds of one architecture resemble each other,
+    so architectures are drawn, and for each time that one is drawn, as many seeds of it as there
+    are (Davison and Hinkley, *Bootstrap Methods and their Application*, Section 3.8). There is no
+    interval for fewer than three architectures.
 
     Args:
         error: ε, test error of each network; positive.
         sensitivity: X, D, G or R of each network's predictor; positive.
+        architectures: the name of each network's architecture; all different if not given.
         seed: of the bootstrap.
 
     Raises:
         InputError: for fewer than three networks, or values without a logarithm.
     """
-    if len(error) < 3:
-        raise InputError(f"{len(error)} networks are too few for a correlation: at least 3")
+    n = len(error)
+    if n < 3:
+        raise InputError(f"{n} networks are too few for a correlation: at least 3")
     if not (np.all(error > 0) and np.all(sensitivity > 0)):
         raise InputError("errors and sensitivities must be positive, as their logarithms are taken")
-    logs = np.log(error), np.log(sensitivity)
+    x, y = np.log(error), np.log(sensitivity)
+    rho = float(np.corrcoef(x, y)[0, 1])
+    names = np.arange(n) if architectures is None else np.asarray(architectures)
+    different = np.unique(names)
+    A = len(different)
+    if A < 3:
+        return Correlation(rho, np.nan, np.nan)
     generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(error), size=(10_000, len(error)))
-    x, y = (log[drawn] - log[drawn].mean(axis=1, keepdims=True) for log in logs)
-    with np.errstate(invalid="ignore"):  # a draw of one network only
-        rhos = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    times = generator.multinomial(A, np.full(A, 1 / A), size=_DRAWS)  # each is drawn
+    weights = np.zeros((_DRAWS, n))
+    for a, name in enumerate(different):
+        members = np.flatnonzero(names == name)
+        m = len(members)
+        weights[:, members] = generator.multinomial(times[:, a] * m, np.full(m, 1 / m))
+    weights = weights[(weights > 0).sum(axis=1) > 1]  # one network has no correlation
+    weights /= weights.sum(axis=1, keepdims=True)
+    x, y = (z - weights @ z[:, None] for z in (x, y))
+    with np.errstate(invalid="ignore"):  # networks that are alike
+        rhos = (weights * x * y).sum(axis=1) / np.sqrt(
+            (weights * x**2).sum(axis=1) * (weights * y**2).sum(axis=1)
+        )
     low, high = np.nanquantile(rhos, (0.025, 0.975))
-    return Correlation(float(np.corrcoef(*logs)[0, 1]), float(low), float(high))
+    return Correlation(rho, float(low), float(high))

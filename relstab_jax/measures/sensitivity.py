@@ -14,6 +14,7 @@ so that a mean far from zero costs no digits.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jax.tree_util import DictKey, keystr, tree_flatten_with_path
+from jaxtyping import Array, Float, Inexact, Int, Key, Num, PyTree, Shaped
 from tqdm import tqdm
 
 from relstab_jax.errors import InputError
@@ -67,23 +69,39 @@ class Distances(NamedTuple):
         noisy: mean over its copies of ‖f(x + η) - f(x)‖².
     """
 
-    reference: Float[Array, "*d"]
-    offset: Float[Array, "*d"]
+    reference: Inexact[Array, "*d"]
+    offset: Inexact[Array, "*d"]
     spread: Float[Array, " P"]
     deformed: Float[Array, " P"]
     noisy: Float[Array, " P"]
 
 
-def squared_norms(f: Float[Array, "P *d"]) -> Float[Array, " P"]:
+def full_dtype(dtype: Any) -> Any:
+    """Returns float32, or `dtype` where it is wider or complex."""
+    wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
+    return dtype if wide else np.dtype(np.float32)
+
+
+def in_full(f: Shaped[Array, "*d"]) -> Inexact[Array, "*d"]:
+    """Returns a representation in float32, or in its own type where that is wider or complex."""
+    return f.astype(full_dtype(f.dtype))
+
+
+def squares(f: Inexact[Array, "*d"]) -> Float[Array, "*d"]:
+    """Returns |f|², of complex numbers too."""
+    return jnp.square(f.real) + jnp.square(f.imag) if jnp.iscomplexobj(f) else jnp.square(f)
+
+
+def squared_norms(f: Inexact[Array, "P *d"]) -> Float[Array, " P"]:
     """Returns ‖f‖² of each example."""
-    return jnp.sum(f**2, axis=tuple(range(1, f.ndim)))
+    return jnp.sum(squares(f), axis=tuple(range(1, f.ndim)))
 
 
 def mean_squares(distances: Distances) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns N / 2 and the mean of ‖f‖², over examples, as far as its rounding matters."""
     mean_offset = distances.offset / len(distances.spread)
     mean = distances.reference + mean_offset
-    return distances.spread.mean() - jnp.sum(mean_offset**2), jnp.sum(mean**2)
+    return distances.spread.mean() - jnp.sum(squares(mean_offset)), jnp.sum(squares(mean))
 
 
 def normalisation(distances: Distances) -> Float[Array, ""]:
@@ -124,15 +142,16 @@ def _summaries(distances: list[Distances]) -> list[Measurement]:
 
 
 def sensitivities(
-    f: Float[Array, "P *d"], f_deformed: Float[Array, "P *d"], f_noisy: Float[Array, "P *d"]
+    f: Num[Array, "P *d"], f_deformed: Num[Array, "P *d"], f_noisy: Num[Array, "P *d"]
 ) -> Sensitivity:
     """Returns D, G and R (Eq. 1), each a scalar, from one representation of all examples.
 
     Args:
-        f: representation of the examples.
+        f: representation of the examples, real or complex.
         f_deformed: representation of their deformed copies.
         f_noisy: representation of their noisy copies.
     """
+    f, f_deformed, f_noisy = (in_full(jnp.asarray(x)) for x in (f, f_deformed, f_noisy))
     mean = f.mean(axis=0)
     about_mean = squared_norms(f - mean[None])
     moved = squared_norms(f_deformed - f), squared_norms(f_noisy - f)
@@ -145,7 +164,7 @@ def _reference_examples(examples: int) -> Int[np.ndarray, " n"]:
 
 
 def of_batch(
-    features: Callable[[Float[Array, "b *x"]], PyTree[Float[Array, "b ..."]]],
+    features: Callable[[Float[Array, "b *x"]], PyTree[Shaped[Array, "b ..."]]],
     reference: PyTree,
     images: Float[Array, "b *x"],
     deformed: Float[Array, "b t *x"],
@@ -157,10 +176,10 @@ def of_batch(
     One copy of every example at a time, so that memory does not grow with their number t.
     Examples of weight 0 do not count in `Distances.offset`.
     """
-    f = features(images)
+    f = jax.tree.map(in_full, features(images))
 
     def of_copy(copies: tuple[Float[Array, "b *x"], Float[Array, "b *x"]]) -> PyTree:
-        f_copies = features(jnp.concatenate(copies))
+        f_copies = jax.tree.map(in_full, features(jnp.concatenate(copies)))
         return jax.tree.map(
             lambda f, f_copies: squared_norms(f_copies - jnp.concatenate([f, f])).reshape(2, -1),
             f,
@@ -172,14 +191,17 @@ def of_batch(
     def distances(c: Array, f: Array, moved: Float[Array, "t 2 b"]) -> Distances:
         about = f - c[None]
         return Distances(
-            c, jnp.tensordot(weights, about, axes=1), squared_norms(about), *moved.mean(axis=0)
+            c,
+            jnp.tensordot(weights.astype(f.dtype), about, axes=1),
+            squared_norms(about),
+            *moved.mean(axis=0),
         )
 
     return jax.tree.map(distances, reference, f, moved)
 
 
 def streamed(
-    features: Callable[[Float[Array, "b *x"]], PyTree[Float[Array, "b ..."]]],
+    features: Callable[[Float[Array, "b *x"]], PyTree[Shaped[Array, "b ..."]]],
     images: Float[Array, "P *x"],
     deformed: Float[Array, "P t *x"],
     noisy: Float[Array, "P t *x"],
@@ -205,7 +227,9 @@ def streamed(
     P = len(images)
     b = min(batch_size, P)
     batches = -(-P // b)
-    reference = jax.tree.map(lambda f: f.mean(axis=0), features(images[_reference_examples(P)]))
+    reference = jax.tree.map(
+        lambda f: in_full(f).mean(axis=0), features(images[_reference_examples(P)])
+    )
 
     def batched(x: Array) -> Array:
         padding = [(0, batches * b - P)] + [(0, 0)] * (x.ndim - 1)
@@ -262,7 +286,7 @@ class Copies(NamedTuple):
 
 
 def measure(
-    features_fn: Callable[..., Mapping[Any, Array]],
+    features_fn: Callable[..., PyTree],
     images: Any,
     key: Key[Array, ""],
     *,
@@ -271,7 +295,7 @@ def measure(
     interpolation: str = "linear",
     transforms: int = 1,
     networks: PyTree | None = None,
-    batch_size: int | None = None,
+    batch_size: float | None = None,
     progress: bool = False,
 ) -> dict[Any, Measurement]:
     """Measures D, G and R (Eq. 1) of every representation of a network, on all devices.
@@ -279,9 +303,10 @@ def measure(
     The noise of G has, image by image, the norm of the deformation: ‖η_i‖ = ‖τx_i - x_i‖.
 
     Args:
-        features_fn: images [b, size, size, C] -> {layer: f [b, ...]}: any function that JAX can
-            trace, from any library, such as `partial(model.features, variables)`. With `networks`
-            it is (network, images) -> {layer: f [b, ...]}.
+        features_fn: images [b, size, size, C] -> {layer: f [b, ...]}, or any other pytree of
+            representations, real or complex: any function that JAX can trace, from any library,
+            such as `partial(model.features, variables)`. With `networks` it is (network, images)
+            -> representations.
         images: P of them [P, size, size, C], an array or anything with `len`, `shape` and items
             that are arrays, such as a memory-mapped file: a batch of them is read at a time.
         key: root of the randomness. Every copy of every image has a key of its own: results
@@ -292,18 +317,21 @@ def measure(
         transforms: number of diffeomorphisms, and of noises, for each image.
         networks: a stack of networks, any pytree of arrays with a leading axis [S]. All of them
             see the same copies of the images, in one compiled call.
-        batch_size: images at a time on each device; by default as many as memory is good for.
+        batch_size: images at a time on each device, a whole number; by default as many as memory is
+            good for.
         progress: whether to show a progress bar.
 
     Returns:
-        {layer: Measurement}, in the order of `features_fn`: scalars, or arrays [S] for a stack.
+        {layer: Measurement}, in the order of `features_fn`: scalars, or arrays [S] for a stack. The
+        layer is the key in a mapping, or, for other pytrees, the path, such as "blocks/0/conv"; it
+        is "output" where there is one array alone.
 
     Raises:
-        InputError: for images that are not square, not finite or fewer than two, for a
-            representation without an axis for the images, and for what
+        InputError: for images that are not square, not finite or fewer than two, for no
+            representation or one without an axis for the images, and for what
             `diffeomorphism.checked_temperature` refuses.
     """
-    _check(images, transforms, batch_size, interpolation)
+    _check(images, cut, transforms, batch_size, interpolation)
     temperature = diffeomorphism.checked_temperature(delta, cut, images.shape[1])
     copies = Copies(temperature, cut, interpolation, transforms)
     dtype = jnp.result_type(float)
@@ -320,11 +348,11 @@ def measure(
     with jax.default_matmul_precision("highest"):
         layers = _layers(features_fn, networks, read(np.arange(1)))
         each = -(-P // mesh.size)
-        b = min(batch_size or _batch_size(list(layers.values()), each), each)
+        b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
         few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
         stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
         reference = [
-            jnp.zeros(stack + f.shape[1:], np.promote_types(f.dtype, np.float32))
+            jnp.zeros(stack + f.shape[1:], full_dtype(f.dtype))
             for f in layers.values()
         ]
         for index in _reference_examples(P).reshape(-1, few):
@@ -351,19 +379,27 @@ def measure(
     return dict(zip(layers, found, strict=True))
 
 
-def _check(images: Any, transforms: int, batch_size: int | None, interpolation: str) -> None:
+def _check(images: Any, cut: Any, transforms: Any, batch_size: Any, interpolation: str) -> None:
+    if not hasattr(images, "shape"):
+        raise InputError(
+            f"images are a {type(images).__name__}, and must be one array [P, size, size, "
+            "channels], such as np.stack makes of a list"
+        )
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != shape[2]:
         raise InputError(f"images of shape {shape} must be [P, size, size, channels], square")
     if shape[0] < 2:
         raise InputError(f"P={shape[0]} images do not do: N is their mean distance, of at least 2")
-    for name, value in (("transforms", transforms), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value} must be at least 1")
+    for name, value in (("cut", cut), ("transforms", transforms), ("batch_size", batch_size)):
+        whole = isinstance(value, int | np.integer) and value >= 1
+        if not whole and not (name == "batch_size" and value is None):
+            raise InputError(f"{name}={value} must be a whole number and at least 1")
     if interpolation not in diffeomorphism.INTERPOLATIONS:
         known = ", ".join(diffeomorphism.INTERPOLATIONS)
         raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")
     if isinstance(images, np.ndarray | jax.Array):  # others are read when they are needed
+        if not any(jnp.issubdtype(images.dtype, kind) for kind in (bool, int, jnp.floating)):
+            raise InputError(f"images of type {images.dtype} must be real numbers")
         for start in range(0, shape[0], 256):
             finite = np.isfinite(np.asarray(images[start : start + 256])).all(axis=(1, 2, 3))
             if not finite.all():
@@ -372,8 +408,37 @@ def _check(images: Any, transforms: int, batch_size: int | None, interpolation: 
                 )
 
 
+def _named(representations: PyTree) -> OrderedDict[Any, Array]:
+    """Returns {layer: f} of a pytree of representations, in its order, named as by `measure`."""
+
+    def ordered(tree: PyTree) -> PyTree:  # JAX sorts the keys of a dict, but not of an OrderedDict
+        def of_node(node: Any) -> Any:
+            if not isinstance(node, Mapping):
+                return node
+            return OrderedDict((key, ordered(value)) for key, value in node.items())
+
+        return jax.tree.map(of_node, tree, is_leaf=lambda node: isinstance(node, Mapping))
+
+    named = OrderedDict()
+    for path, f in tree_flatten_with_path(ordered(representations))[0]:
+        name: Any = keystr(path, simple=True, separator="/") or "output"
+        if len(path) == 1 and isinstance(path[0], DictKey):
+            name = path[0].key
+        if name in named:
+            raise InputError(f"features_fn returns two representations {name!r}: rename one")
+        if not isinstance(f, jax.Array | np.ndarray):
+            raise InputError(
+                f"features_fn returns a {type(f).__name__} as {name!r}, and must return arrays "
+                "[P, ...] alone"
+            )
+        named[name] = f
+    if not named:
+        raise InputError("features_fn returns no representation: it must return arrays [P, ...]")
+    return named
+
+
 def _layers(
-    features_fn: Callable[..., Mapping[Any, Array]],
+    features_fn: Callable[..., PyTree],
     networks: PyTree | None,
     image: Float[np.ndarray, "1 size size C"],
 ) -> dict[Any, jax.ShapeDtypeStruct]:
@@ -382,11 +447,11 @@ def _layers(
 
     def representations(networks: PyTree | None, image: Array) -> list[Array]:
         if networks is None:
-            f = features_fn(image)
+            f = _named(features_fn(image))
         else:
-            f = features_fn(jax.tree.map(lambda leaf: leaf[0], networks), image)
-        names[:] = f  # `eval_shape` would sort the keys of a dict
-        return list(f.values())
+            f = _named(features_fn(jax.tree.map(lambda leaf: leaf[0], networks), image))
+        names[:] = f
+        return [jnp.asarray(x) for x in f.values()]
 
     shapes = jax.eval_shape(representations, networks, image)
     for name, f in zip(names, shapes, strict=True):
@@ -417,7 +482,7 @@ def _batch_size(shapes: list[jax.ShapeDtypeStruct], P: int) -> int:
 
 @lru_cache(maxsize=4)
 def _compile(
-    features_fn: Callable[..., Mapping[Any, Array]], stacked: bool, copies: Copies, mesh: Mesh
+    features_fn: Callable[..., PyTree], stacked: bool, copies: Copies, mesh: Mesh
 ) -> tuple[Callable[..., list[Array]], Callable[..., tuple[list[Array], list[Any]]]]:
     """Compiles what `measure` does with a batch of images; kept for the next call.
 
@@ -429,9 +494,9 @@ def _compile(
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
 
-    def features(network: PyTree | None, images: Array) -> list[Float[Array, "b ..."]]:
+    def features(network: PyTree | None, images: Array) -> list[Shaped[Array, "b ..."]]:
         f = features_fn(images) if network is None else features_fn(network, images)
-        return [x.astype(np.promote_types(x.dtype, np.float32)) for x in f.values()]
+        return [jnp.asarray(x) for x in _named(f).values()]
 
     def over_networks(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         # One after the other: their representations need not be in memory together.
@@ -440,7 +505,7 @@ def _compile(
     def add_to_reference(networks, reference, images):
         def of_network(network: tuple[PyTree | None, list[Array]]) -> list[Array]:
             f = features(network[0], images)
-            total = [x.sum(axis=0) for x in f]
+            total = [in_full(x).sum(axis=0) for x in f]
             return [c + x / _REFERENCE_EXAMPLES for c, x in zip(network[1], total, strict=True)]
 
         return over_networks(of_network)((networks, reference))

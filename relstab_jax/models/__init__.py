@@ -1,15 +1,25 @@
 """Networks as pure functions, made by name.
 
-A network family is one file with ``NAMES``, ``build`` and ``from_torch``; adding one is that file
-and its place in `_FAMILIES`.
+A network family is one file with ``NAMES``, ``build``, ``form`` and ``from_torch``; adding one is
+that file and its place in `_FAMILIES`.
 """
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
-from relstab_jax.errors import InputError
-from relstab_jax.models import alexnet, densenet, efficientnet, lenet, resnet, simple_cnn, vgg
+from relstab_jax.errors import InputError, some
+from relstab_jax.models import (
+    alexnet,
+    densenet,
+    efficientnet,
+    lenet,
+    resnet,
+    simple_cnn,
+    vgg,
+    weights,
+)
 from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels, shuffled
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "from_flax",
     "from_torch",
     "kernels",
+    "like",
     "names",
     "shuffled",
 ]
@@ -35,7 +46,7 @@ def names() -> list[str]:
 
 def _family(name: str):
     if name not in _FAMILY_OF:
-        raise InputError(f"unknown network {name!r}: use one of {', '.join(names())}")
+        raise InputError(f"unknown network {name!r}: use one of {some(names(), at_most=20)}")
     return _FAMILY_OF[name]
 
 
@@ -44,7 +55,7 @@ def create(name: str, *, num_classes: int, image_size: int, channels: int, **opt
 
     Args:
         name: one of `names()`.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each spatial axis of the input.
         channels: channels of the input.
         **options: what the family asks for beside these, such as the width of a SimpleCNN.
@@ -62,11 +73,39 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
 
     Args:
         name: one of `names()`.
-        state_dict: NumPy arrays by PyTorch's parameter names, as `weights.read` returns them; the
-            prefix "module." that DataParallel puts before each name is dropped.
+        state_dict: NumPy arrays by PyTorch's parameter names, as `weights.read` returns them, with
+            or without the prefixes of wrappers such as "module." and "_orig_mod.". Where those of
+            the output layer are missing, so it is in the network.
+
+    Returns:
+        The variables, in float32 (float64 under x64), whatever the type of the tensors.
 
     Raises:
         InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
     """
-    state = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
-    return _family(name).from_torch(name, state)
+    return _family(name).from_torch(name, weights.unwrapped(state_dict))
+
+
+def like(name: str, variables: Variables, *, image_size: int, channels: int) -> Model:
+    """Makes the network `name` as it has to be for variables: with as many outputs as they have.
+
+    Args:
+        name: one of `names()`, but SimpleCNN.
+        variables: of one network, without its output layer where that has been left out.
+        image_size: pixels along each spatial axis of the input.
+        channels: channels of the input.
+
+    Raises:
+        InputError: for an unknown name, an input that the network cannot take, or variables of
+            another network.
+    """
+    shapes = weights.shapes_in_torch(variables)
+    family = _family(name)
+    form = family.form(name, shapes) | {"image_size": image_size, "channels": channels}
+    model = family.build(name, **form)
+    expected = weights.shapes_in_torch(jax.eval_shape(model.init, jax.random.key(0)))
+    if wrong := weights.differences(expected, shapes):
+        raise InputError(
+            f"not the weights of a {name} for {channels} channels of {image_size} pixels: {wrong}"
+        )
+    return model

@@ -1,6 +1,7 @@
 """AlexNet (Krizhevsky 2014), for CIFAR, for single-channel images and for ImageNet."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,11 +23,13 @@ class AlexNet(nn.Module):
         imagenet: whether it is torchvision's form, with large filters, overlapping pooling and an
             average pooling to 6×6, or the CIFAR form, with 3×3 filters and 2×2 pooling, whose
             single-channel inputs are padded by 2 pixels of zeros.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
+        hidden: whether there are the two dense layers before it.
     """
 
     imagenet: bool
     num_classes: int
+    hidden: bool
 
     @nn.compact
     def __call__(
@@ -56,21 +59,25 @@ class AlexNet(nn.Module):
         if self.imagenet:
             x = layers.adaptive_average_pool(x, 6)
         x = layers.flatten(x)
-        for layer in ("classifier.1", "classifier.4"):
+        for layer in ("classifier.1", "classifier.4") if self.hidden else ():
             x = Dropout(0.5, train, axis_name)(x)
             x = layers.activate(self, layer, layers.Dense(4096, name=layer)(x))
         return layers.output(self, "classifier.6", x, self.num_classes)
 
 
-def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
+def build(
+    name: str, *, num_classes: int, image_size: int, channels: int, hidden: bool | None = None
+) -> Model:
     """Makes an AlexNet for images [P, image_size, image_size, channels].
 
     Args:
         name: "AlexNet" for the CIFAR form, "alexnet" for torchvision's.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images. The CIFAR form pads single-channel images to
             image_size + 4.
+        hidden: whether there are the two dense layers before the outputs; if not given, where there
+            are outputs.
 
     Raises:
         InputError: for images that the poolings reduce to nothing.
@@ -81,7 +88,20 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
         raise InputError(
             f"image_size={image_size}: {name} needs at least {smallest} pixels for its poolings"
         )
-    return from_flax(AlexNet(imagenet, num_classes), image_size=image_size, channels=channels)
+    net = AlexNet(imagenet, num_classes, num_classes > 0 if hidden is None else hidden)
+    return from_flax(net, image_size=image_size, channels=channels)
+
+
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    # The padding of single-channel images counts as layer 0.
+    padded = not any(tensor.startswith("features.0.") for tensor in shapes)
+    return {
+        "num_classes": weights.outputs(shapes, "classifier.6"),
+        "image_size": 224 if name == "alexnet" else 28 if padded else 32,
+        "channels": 1 if padded else weights.dimension(shapes, "features.0.weight", 1, otherwise=3),
+        "hidden": any(tensor.startswith("classifier.") for tensor in shapes),
+    }
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
@@ -90,14 +110,5 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    imagenet = name == "alexnet"
-    # The padding of single-channel images counts as layer 0.
-    padded = not any(tensor.startswith("features.0.") for tensor in state_dict)
-    channels = 1 if padded else weights.dimension(state_dict, "features.0.weight", 1, otherwise=3)
-    model = build(
-        name,
-        num_classes=weights.dimension(state_dict, "classifier.6.weight", 0, otherwise=10),
-        image_size=224 if imagenet else 28 if padded else 32,
-        channels=channels,
-    )
+    model = build(name, **form(name, weights.shapes(state_dict)))
     return weights.to_variables(model, state_dict)

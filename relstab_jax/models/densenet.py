@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -51,6 +52,8 @@ class DenseNet(nn.Module):
         for n in range(self.depth - 1):
             z = ScaledDense(_WIDTH, last=False, name=f"fcn.{n}")(x)
             x = layers.activate(self, f"fcn.{n}", z)
+        if self.num_classes == 0:
+            return x
         layer = f"fcn.{self.depth - 1}"
         x = ScaledDense(self.num_classes, last=True, name=layer)(x)
         layers.keep(self, f"{layer}:pre", x)
@@ -62,11 +65,21 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
 
     Args:
         name: "DenseNetL2", "DenseNetL4" or "DenseNetL6", by the number of layers.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images.
     """
     return from_flax(DenseNet(_DEPTHS[name], num_classes), image_size=image_size, channels=channels)
+
+
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    return {
+        "num_classes": weights.outputs(shapes, f"fcn.{_DEPTHS[name] - 1}", "w", axis=1),
+        # The variables depend on the shape of the images only through the number of values.
+        "image_size": 1,
+        "channels": weights.dimension(shapes, "fcn.0.w", 0, otherwise=3 * 32**2),
+    }
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
@@ -75,11 +88,5 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    model = build(
-        name,
-        num_classes=weights.dimension(state_dict, f"fcn.{_DEPTHS[name] - 1}.w", 1, otherwise=10),
-        # The variables depend on the shape of the images only through the number of values.
-        image_size=1,
-        channels=weights.dimension(state_dict, "fcn.0.w", 0, otherwise=3 * 32**2),
-    )
+    model = build(name, **form(name, weights.shapes(state_dict)))
     return weights.to_variables(model, state_dict)

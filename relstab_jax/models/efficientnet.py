@@ -92,7 +92,7 @@ class EfficientNet(nn.Module):
     its representation is the output of the block. The gates of squeeze-excite do not show.
 
     Attributes:
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         drop_connect: drop-connect probability that the blocks approach, growing linearly from 0.
         dropout: dropout probability before the dense layer.
     """
@@ -143,7 +143,7 @@ def build(
 
     Args:
         name: "EfficientNetB0".
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images.
         drop_connect: drop-connect probability; block n of N has n/N of it. The authors' program
@@ -154,16 +154,20 @@ def build(
     return from_flax(net, image_size=image_size, channels=channels)
 
 
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    return {
+        "num_classes": weights.outputs(shapes, "linear"),
+        "image_size": 32,
+        "channels": weights.dimension(shapes, "conv1.weight", 1, otherwise=3),
+    }
+
+
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps the authors' state dict.
 
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    model = build(
-        name,
-        num_classes=weights.dimension(state_dict, "linear.weight", 0, otherwise=10),
-        image_size=32,
-        channels=weights.dimension(state_dict, "conv1.weight", 1, otherwise=3),
-    )
+    model = build(name, **form(name, weights.shapes(state_dict)))
     return weights.to_variables(model, state_dict)

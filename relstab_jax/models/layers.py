@@ -262,7 +262,9 @@ def mean_pool(module: nn.Module, layer: str, x: Float[Array, "P H W C"]) -> Floa
 
 
 def output(module: nn.Module, layer: str, x: Float[Array, "P C"], num_classes: int) -> Array:
-    """Returns the outputs of a network: a dense layer without activation."""
+    """Returns the outputs of a network: a dense layer without activation, or `x` for 0 classes."""
+    if num_classes == 0:
+        return x
     x = Dense(num_classes, name=layer)(x)
     keep(module, f"{layer}:pre", x)
     return x

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import isqrt
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -38,7 +39,7 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
 
     Args:
         name: "LeNet".
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images.
 
@@ -50,17 +51,21 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
     return from_flax(LeNet(num_classes), image_size=image_size, channels=channels)
 
 
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    last_map = isqrt(weights.dimension(shapes, "fc1.weight", 1, otherwise=400) // 16)
+    return {
+        "num_classes": weights.outputs(shapes, "fc3"),
+        "image_size": 4 * max(last_map, 1) + 12,
+        "channels": weights.dimension(shapes, "conv1.weight", 1, otherwise=3),
+    }
+
+
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps a state dict with `conv1`, `conv2`, `fc1`, `fc2` and `fc3`.
 
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    last_map = isqrt(weights.dimension(state_dict, "fc1.weight", 1, otherwise=400) // 16)
-    model = build(
-        name,
-        num_classes=weights.dimension(state_dict, "fc3.weight", 0, otherwise=10),
-        image_size=4 * max(last_map, 1) + 12,
-        channels=weights.dimension(state_dict, "conv1.weight", 1, otherwise=3),
-    )
+    model = build(name, **form(name, weights.shapes(state_dict)))
     return weights.to_variables(model, state_dict)

@@ -65,7 +65,7 @@ class ResNet(nn.Module):
         bottleneck: whether blocks are 1×1, 3×3, 1×1 convolutions rather than two 3×3.
         imagenet: whether it is torchvision's form, with a 7×7 stem of stride 2 and a pooling, or
             the CIFAR form, with a 3×3 stem.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
     """
 
     blocks: tuple[int, ...]
@@ -105,7 +105,7 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
     Args:
         name: "ResNet18", "ResNet34" or "ResNet50" for the CIFAR form; "resnet18", "resnet34" or
             "resnet50" for torchvision's.
-        num_classes: number of outputs.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images.
     """
@@ -114,17 +114,20 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
     return from_flax(net, image_size=image_size, channels=channels)
 
 
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    return {
+        "num_classes": weights.outputs(shapes, "fc" if name.islower() else "linear"),
+        "image_size": 32,
+        "channels": weights.dimension(shapes, "conv1.weight", 1, otherwise=3),
+    }
+
+
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps the authors' state dicts (ResNet*), and torchvision's (resnet*).
 
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    output = "fc" if name.islower() else "linear"
-    model = build(
-        name,
-        num_classes=weights.dimension(state_dict, f"{output}.weight", 0, otherwise=10),
-        image_size=32,
-        channels=weights.dimension(state_dict, "conv1.weight", 1, otherwise=3),
-    )
+    model = build(name, **form(name, weights.shapes(state_dict)))
     return weights.to_variables(model, state_dict)

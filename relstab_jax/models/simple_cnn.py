@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, some
 from relstab_jax.models.model import Features, Model, Variables
 
 NAMES = ("SimpleCNN",)
@@ -231,17 +231,15 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     depth = sum(key.endswith(".w") for key in state_dict)
     expected = {f"conv.{k}.{p}" for k in range(depth) for p in "wb"} | {"beta", "biasFinal"}
     if expected != set(state_dict):
-        odd = ", ".join(sorted(expected ^ set(state_dict)))
+        odd = some(sorted(expected ^ set(state_dict)))
         raise InputError(f"not the state dict of a {name}: missing or surplus {odd}")
+    tensors = {key: jnp.asarray(x, float) for key, x in state_dict.items()}
     params = {
         f"conv{k + 1}": {
-            "kernel": jnp.asarray(state_dict[f"conv.{k}.w"].transpose(2, 1, 0)),
-            "bias": jnp.asarray(state_dict[f"conv.{k}.b"]),
+            "kernel": tensors[f"conv.{k}.w"].transpose(2, 1, 0),
+            "bias": tensors[f"conv.{k}.b"],
         }
         for k in range(depth)
     }
-    params["readout"] = {
-        "kernel": jnp.asarray(state_dict["beta"]),
-        "bias": jnp.asarray(state_dict["biasFinal"]),
-    }
+    params["readout"] = {"kernel": tensors["beta"], "bias": tensors["biasFinal"]}
     return {"params": params}

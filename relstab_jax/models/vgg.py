@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -48,13 +49,16 @@ class VGG(nn.Module):
         imagenet: whether it is torchvision's form, with three dense layers and dropout after an
             average pooling to 7×7, or the CIFAR form, with one dense layer, whose single-channel
             inputs are padded by 2 pixels of zeros.
-        num_classes: number of outputs; 0 for a network that ends with the last maps, flattened.
+        num_classes: number of outputs; 0 leaves the output layer out.
+        hidden: whether torchvision's form has the two dense layers before it; without them it ends
+            with the last maps, flattened.
     """
 
     depths: tuple[int, ...]
     batch_norm: bool
     imagenet: bool
     num_classes: int
+    hidden: bool
 
     @nn.compact
     def __call__(
@@ -76,10 +80,10 @@ class VGG(nn.Module):
                 n += 3 if self.batch_norm else 2
             x = layers.max_pool(self, f"features.{n}", x, 2, 2)
             n += 1
-        if self.num_classes == 0:
-            return layers.flatten(x)
         if not self.imagenet:
             return layers.output(self, "classifier", layers.flatten(x), self.num_classes)
+        if not self.hidden:
+            return layers.flatten(x)
         x = layers.flatten(layers.adaptive_average_pool(x, 7))
         for layer in ("classifier.0", "classifier.3"):
             x = layers.activate(self, layer, layers.Dense(4096, name=layer)(x))
@@ -87,17 +91,21 @@ class VGG(nn.Module):
         return layers.output(self, "classifier.6", x, self.num_classes)
 
 
-def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
+def build(
+    name: str, *, num_classes: int, image_size: int, channels: int, hidden: bool | None = None
+) -> Model:
     """Makes a VGG for images [P, image_size, image_size, channels].
 
     Args:
         name: "VGG11" to "VGG19", with "bn" appended or not, for the CIFAR form; "vgg11" to "vgg19",
             with "_bn" appended or not, for torchvision's.
-        num_classes: number of outputs; 0 leaves the classifier out, and `apply` then returns the
-            last maps, pooled and flattened channel by channel.
+        num_classes: number of outputs; 0 leaves the output layer out.
         image_size: pixels along each axis.
         channels: channels of the images. The CIFAR form pads single-channel images to
             image_size + 4.
+        hidden: whether torchvision's form has the two dense layers before the outputs; if not
+            given, where there are outputs. Without them `apply` returns the last maps, pooled and
+            flattened channel by channel.
 
     Raises:
         InputError: for images that five poolings reduce to nothing.
@@ -114,26 +122,34 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
         batch_norm=name.endswith("bn"),
         imagenet=imagenet,
         num_classes=num_classes,
+        hidden=num_classes > 0 if hidden is None else hidden,
     )
     return from_flax(net, image_size=image_size, channels=channels)
+
+
+def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
+    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+    imagenet = name.islower()
+    # The padding of single-channel images counts as layer 0.
+    padded = not any(tensor.startswith("features.0.") for tensor in shapes)
+    return {
+        "num_classes": weights.outputs(shapes, "classifier.6" if imagenet else "classifier"),
+        "image_size": 32,
+        "channels": 1 if padded else weights.dimension(shapes, "features.0.weight", 1, otherwise=3),
+        "hidden": imagenet and any(tensor.startswith("classifier.") for tensor in shapes),
+    }
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps the authors' state dicts (VGG*), and torchvision's and timm's (vgg*).
 
-    There are no outputs where no tensor is of a classifier.
+    Layers that have no tensor are left out: the outputs, or all dense layers.
 
     Raises:
         InputError: for a missing, surplus or mis-shaped tensor.
     """
-    state = _in_torchvision_names(state_dict) if "head.fc.weight" in state_dict else state_dict
-    output = "classifier.6.weight" if name.islower() else "classifier.weight"
-    classifier = any(tensor.startswith("classifier.") for tensor in state)
-    num_classes = weights.dimension(state, output, 0, otherwise=10) if classifier else 0
-    # The padding of single-channel images counts as layer 0.
-    padded = not any(tensor.startswith("features.0.") for tensor in state)
-    channels = 1 if padded else weights.dimension(state, "features.0.weight", 1, otherwise=3)
-    model = build(name, num_classes=num_classes, image_size=32, channels=channels)
+    state = _in_torchvision_names(state_dict)
+    model = build(name, **form(name, weights.shapes(state)))
     return weights.to_variables(model, state)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reading, some
 from relstab_jax.models import Variables
 
 _log = logging.getLogger(__name__)
@@ -61,17 +61,17 @@ def read_variables(folder: pathlib.Path) -> Variables:
     Raises:
         InputError: where there is no such thing.
     """
-    try:
+    advice = "give a run that has trained networks, or a checkpoint of their variables"
+    with reading(folder, "a run or a checkpoint", advice):
         if (folder / "checkpoints").is_dir():
             with ocp.CheckpointManager((folder / "checkpoints").absolute()) as manager:
-                state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
-            return state["best"]
-        with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(folder.absolute())
-    except (FileNotFoundError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{folder} holds no run with trained networks and no checkpoint"
-        ) from error
-    if "params" not in state:
-        raise InputError(f"the checkpoint {folder} holds {', '.join(state)}, and no params")
-    return jax.tree.map(lambda x: np.asarray(x)[None], state)
+                stack = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
+            stack = stack["best"]
+        else:
+            with ocp.StandardCheckpointer() as checkpointer:
+                one = checkpointer.restore(folder.absolute())
+            stack = jax.tree.map(lambda x: np.asarray(x)[None], one)
+        variables = {part: stack[part] for part in ("params", "batch_stats") if part in stack}
+        if "params" not in variables:
+            raise InputError(f"the checkpoint {folder} holds {some(stack)}, and no params")
+        return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)

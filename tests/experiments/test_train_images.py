@@ -165,7 +165,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     [
         ({"network": "VGG12"}, "unknown network 'VGG12': use one of SimpleCNN"),
         ({"data": "mnist"}, "data='mnist' is not known: use one of cifar10, imagenet2012"),
-        ({"data_dir": "/nowhere"}, "data_dir=/nowhere holds no prepared cifar10"),
+        (
+            {"data_dir": "/nowhere"},
+            "data_dir holds no prepared cifar10: prepare it with `tfds build cifar10 ",
+        ),
         ({"batch_size": 64}, "batch_size=64 is more than the 32 training points"),
         ({"train_points": 40}, "together at most the 50 training images"),
         ({"test_points": 51}, "test_points=51 must lie between 1 and 50"),

@@ -100,6 +100,7 @@ def gathered(tmp_path):
             "noise": ("member", noise),
             "seed": ("member", np.tile(np.arange(4), 6)),
         },
+        attrs={"runs": []},
     )
     return results.save(dataset, tmp_path)
 

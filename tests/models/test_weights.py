@@ -83,11 +83,11 @@ def test_pth_reads_tensors_and_nothing_else(state, tmp_path):
 def test_bad_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         weights.read(tmp_path / "absent.safetensors")
-    (tmp_path / "weights.bin").touch()
+    (tmp_path / "weights.h5").touch()
     with pytest.raises(InputError, match=r"must end in \.safetensors"):
-        weights.read(tmp_path / "weights.bin")
+        weights.read(tmp_path / "weights.h5")
     (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 16)
-    with pytest.raises(InputError, match="not a safetensors file"):
+    with pytest.raises(InputError, match="cannot be read as a safetensors file"):
         weights.read(tmp_path / "broken.safetensors")
 
 

@@ -1,0 +1,275 @@
+"""Weights as people save them: all load to the same variables, or there is one sentence."""
+
+import argparse
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from relstab_jax import models
+from relstab_jax.errors import InputError
+from relstab_jax.models import weights
+
+safetensors = pytest.importorskip("safetensors.numpy", reason="needs the extra `pretrained`")
+
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "networks.json").read_text())
+HEADS = {
+    "LeNet": "fc3.",
+    "DenseNetL2": "fcn.1.",
+    "AlexNet": "classifier.6.",
+    "VGG11bn": "classifier.",
+    "ResNet18": "linear.",
+    "EfficientNetB0": "linear.",
+}
+
+
+def state_of(name, size="cifar10"):
+    """A state dict whose numbers half precision has too."""
+    return {
+        tensor: np.full(shape, (n % 16 + 1) / 16, np.float32)
+        for n, (tensor, shape) in enumerate(GOLDEN[f"{size}/{name}"]["state"])
+    }
+
+
+@pytest.fixture(scope="module")
+def state():
+    return state_of("LeNet")
+
+
+@pytest.fixture(scope="module")
+def variables(state):
+    return models.from_torch("LeNet", state)
+
+
+def assert_same(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+
+
+# Types.
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_weights_are_in_float32_whatever_their_file_is_in(dtype, state, variables, tmp_path):
+    path = tmp_path / "lenet.safetensors"
+    safetensors.save_file({name: x.astype(dtype) for name, x in state.items()}, path)
+    read = weights.read(path)
+    assert {x.dtype for x in read.values()} == {np.dtype(np.float32)}
+    assert_same(models.from_torch("LeNet", read), variables)
+    assert_same(
+        models.from_torch("LeNet", {name: x.astype(dtype) for name, x in state.items()}), variables
+    )
+
+
+def test_what_is_no_weight_is_refused(state):
+    with pytest.raises(InputError, match=r"fc1\.weight is int8: weights are floating-point"):
+        models.from_torch("LeNet", state | {"fc1.weight": state["fc1.weight"].astype(np.int8)})
+    with pytest.raises(InputError, match=r"fc1\.weight has values that are not finite"):
+        models.from_torch("LeNet", state | {"fc1.weight": state["fc1.weight"] * np.nan})
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "model._orig_mod.module."],
+)
+def test_prefixes_of_wrappers_are_dropped(prefix, state, variables):
+    assert_same(
+        models.from_torch("LeNet", {prefix + name: x for name, x in state.items()}), variables
+    )
+
+
+def test_wrapped_parts_and_counters_of_wrappers():
+    """DataParallel around the convolutions alone, as PyTorch's ImageNet example has it."""
+    state = state_of("VGG11bn")
+    wrapped = {name.replace("features.", "features.module."): x for name, x in state.items()} | {
+        "n_averaged": np.array(3),
+        "total_ops": np.zeros(1),
+    }
+    assert_same(models.from_torch("VGG11bn", wrapped), models.from_torch("VGG11bn", state))
+
+
+def test_two_networks_in_one_file_are_not_mixed_up(state):
+    both = {f"model.{name}": x for name, x in state.items()}
+    both |= {f"module.{name}": x for name, x in state.items()}
+    with pytest.raises(InputError, match=r"of several networks, which all have conv1\.weight"):
+        models.from_torch("LeNet", both)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"net": state, "acc": 93.1, "epoch": 3},
+        lambda state: {"model": {"state_dict": state}, "optimizer": {"state": {0: {"step": 1}}}},
+        lambda state: {"state_dict": state, "state_dict_ema": state, "arch": "lenet"},
+        lambda state: {"my_network": state, "hyper_parameters": {"lr": 0.1}},
+        lambda state: state | {"epoch": 3},
+        lambda state: state,
+    ],
+)
+def test_state_dicts_are_found_in_what_training_programs_save(wrap, state):
+    assert weights.state_dict_in(wrap(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ([1, 2], "holds a list, something else than a state dict"),
+        ({}, "something else than a state dict of tensors by name"),
+        ({"net": {}, "epoch": 3}, "tensors by name: net, epoch; save the state_dict"),
+        ({"a": {"x": np.ones(2)}, "b": {"x": np.ones(2)}}, "something else than a state dict"),
+    ],
+)
+def test_where_there_is_no_state_dict(saved, message):
+    with pytest.raises(InputError, match=message):
+        weights.state_dict_in(saved)
+
+
+# Heads.
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_networks_without_a_head_and_with_another_one(name):
+    size, channels = 32, 3
+    state = state_of(name)
+    body = {tensor: x for tensor, x in state.items() if not tensor.startswith(HEADS[name])}
+    without = models.from_torch(name, body)
+    model = models.like(name, without, image_size=size, channels=channels)
+    features = jax.eval_shape(
+        lambda x: (model.features(without, x), model.apply(without, x)),
+        jnp.zeros((2, size, size, channels)),
+    )
+    shown, last = features
+    assert len(shown) >= 1
+    assert last.shape[0] == 2
+    assert last.shape[1] > 10  # no outputs of classes, but what they would be made of
+
+    [(weight, x)] = [(t, x) for t, x in state.items() if t.startswith(HEADS[name]) and x.ndim == 2]
+    axis = 1 if weight.endswith(".w") else 0
+    other = dict(state)
+    for tensor in (t for t in state if t.startswith(HEADS[name])):
+        other[tensor] = np.repeat(state[tensor], 2, axis=axis if state[tensor].ndim == 2 else 0)
+    twenty = models.from_torch(name, other)
+    model = models.like(name, twenty, image_size=size, channels=channels)
+    logits = jax.eval_shape(model.apply, twenty, jnp.zeros((2, size, size, channels)))
+    assert logits.shape == (2, 2 * x.shape[axis])
+
+
+def test_a_vgg_of_timm_without_its_head():
+    """`num_classes=0` leaves `pre_logits`: what torchvision calls classifier.0 and classifier.3."""
+    state = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in GOLDEN["imagenet/vgg11"]["state"]
+        if name.startswith("features.")
+    }
+    for layer, shape in (("fc1", (4096, 512, 7, 7)), ("fc2", (4096, 4096, 1, 1))):
+        state[f"pre_logits.{layer}.weight"] = np.zeros(shape, np.float32)
+        state[f"pre_logits.{layer}.bias"] = np.zeros(4096, np.float32)
+    variables = models.from_torch("vgg11", state)
+    model = models.like("vgg11", variables, image_size=64, channels=3)
+    x = jnp.zeros((2, 64, 64, 3))
+    assert jax.eval_shape(model.apply, variables, x).shape == (2, 4096)
+    assert list(jax.eval_shape(model.features, variables, x))[-1] == "classifier.3"
+
+
+# Differences.
+
+
+def test_differences_are_the_first_few_and_how_many_more():
+    with pytest.raises(InputError) as error:
+        models.from_torch("ResNet50", state_of("VGG11bn"))
+    message = str(error.value)
+    assert len(message) < 300
+    assert "missing bn1.running_mean [64], " in message
+    assert "surplus features.0.weight [64, 3, 3, 3]" in message
+    assert message.count(" more") == 2
+
+
+def test_a_deeper_network_of_the_same_family_is_refused():
+    with pytest.raises(InputError, match=r"surplus layer1\.2\.conv1\.weight"):
+        models.from_torch("ResNet18", state_of("ResNet34"))
+
+
+def test_weights_for_images_of_another_size_are_refused(variables):
+    with pytest.raises(InputError, match=r"fc1\.weight is \[120, 400\] instead of \[120, 784\]"):
+        models.like("LeNet", variables, image_size=40, channels=3)
+
+
+# Files.
+
+
+def test_broken_and_foreign_files_are_one_sentence(state, tmp_path):
+    path = tmp_path / "lenet.safetensors"
+    safetensors.save_file(state, path)
+    whole = path.read_bytes()
+    for part in (whole[:-10], whole[:100], b"", b"\xff" * 100, b"<html>not found</html>"):
+        path.write_bytes(part)
+        with pytest.raises(InputError, match="cannot be read as a safetensors file") as error:
+            weights.read(path)
+        assert len(str(error.value)) < 300
+    for name in ("weights.h5", "weights.msgpack", "weights"):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=r"must end in \.safetensors, or, as a file of PyT"):
+            weights.read(tmp_path / name)
+
+
+def test_the_hub_out_of_reach_is_one_sentence(tmp_path, monkeypatch, caplog):
+    """An address where nobody answers; the hub's own library would ask six times, for 25 s."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="extra `pretrained`")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it asks again"))
+    with pytest.raises(InputError, match=r"cannot fetch model\.safetensors of timm/x") as error:
+        weights.read("hf:timm/x")
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
+    assert not caplog.records
+
+
+# PyTorch's files.
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch", reason="needs the extra `torch`")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.bin", "a.ckpt", "a.pth.tar"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_of_pytorch_by_any_name(torch, name, legacy, state, variables, tmp_path):
+    tensors = {f"module.{tensor}": torch.tensor(x) for tensor, x in state.items()}
+    saved = {"state_dict": tensors, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    torch.save(saved, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+    assert_same(models.from_torch("LeNet", weights.read(tmp_path / name)), variables)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_parameters_of_any_type(torch, dtype, state, variables, tmp_path):
+    parameters = {
+        name: torch.nn.Parameter(torch.tensor(x).to(getattr(torch, dtype)))
+        for name, x in state.items()
+    }
+    torch.save(parameters, tmp_path / "lenet.pth")
+    assert_same(models.from_torch("LeNet", weights.read(tmp_path / "lenet.pth")), variables)
+
+
+def test_broken_files_of_pytorch(torch, state, tmp_path):
+    path = tmp_path / "lenet.pth"
+    torch.save({name: torch.tensor(x) for name, x in state.items()}, path)
+    whole = path.read_bytes()
+    torch.save(torch.nn.Linear(2, 2), path)
+    module = path.read_bytes()
+    for part in (whole[:-100], whole[:100], b"", b"<html>not found</html>", module):
+        path.write_bytes(part)
+        with pytest.raises(InputError, match=r"lenet\.pth") as error:
+            weights.read(path)
+        assert len(str(error.value)) < 300
+        assert "\n" not in str(error.value)
