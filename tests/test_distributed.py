@@ -41,6 +41,7 @@ def finished(processes, *arguments, **options):
     return started.returncode, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [SWEEP, CIFAR], ids=["sweep", "cifar10"])
 def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
     datasets = {}
@@ -70,6 +71,7 @@ def children_of(launcher):
     return [int(child) for child in path.read_text().split()]
 
 
+@pytest.mark.slow
 def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     long = [*SWEEP, "--config.look_every=50", "--config.max_epochs=1000", "--config.patience=9999"]
     long += ["--config.checkpoint_minutes=0", f"--workdir={tmp_path}"]
@@ -113,9 +115,9 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     np.testing.assert_allclose(together.D, alone.D, rtol=1e-3)
 
 
-def test_slurm_is_found_by_its_environment(tmp_path):
-    """As srun sets it on one node; JAX reads the port from the number of the job."""
-    arguments = [*SWEEP, f"--workdir={tmp_path}"]
+def test_two_processes_of_slurm_give_the_numbers_of_one(tmp_path):
+    """Environment as srun sets it on one node; JAX reads the port from the number of the job."""
+    arguments = [*SWEEP, f"--workdir={tmp_path / '2'}"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
@@ -132,6 +134,11 @@ def test_slurm_is_found_by_its_environment(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], first + second
     assert "on 4 × cpu, of 2 processes" in first
     assert "results: " not in second
+    code, output = finished(1, *SWEEP, f"--workdir={tmp_path / '1'}")
+    assert code == 0, output
+    one, two = (results.load(tmp_path / n / results.RESULTS) for n in "12")
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize(

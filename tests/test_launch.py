@@ -1,4 +1,4 @@
-"""What starts the program elsewhere: scripts by what they would do, the notebook by running it."""
+"""What starts the program elsewhere: scripts, and a notebook that is run."""
 
 import os
 import pathlib
@@ -12,7 +12,6 @@ from nbclient import NotebookClient
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
-SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 FLAGS = ["--config=configs/task2.py:laptop", "--workdir=runs/a b"]
 TPU = {
     "PROJECT": "p",
@@ -34,44 +33,7 @@ def shown(*command, **variables):
     return done.stdout
 
 
-def shellcheck(*arguments, **options):
-    checker = pathlib.Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run([checker, *arguments], capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda p: p.name)
-def test_scripts_pass_shellcheck(script):
-    shellcheck(script)
-    assert os.access(script, os.X_OK)
-
-
-def test_local_processes_find_each_other():
-    lines = shown("local_multiprocess.sh", "3", *FLAGS, PORT="1234").splitlines()
-    assert len(lines) == 3
-    for process, line in enumerate(lines):
-        assert f"-m relstab_jax.main {' '.join(FLAGS)} --coordinator=localhost:1234" in line
-        assert line.endswith(f"--processes=3 --process={process}")
-
-
-def test_slurm_ends_all_tasks_with_one_and_queues_again():
-    first, second = shown("slurm.sbatch", *FLAGS).splitlines()
-    assert first.startswith("srun --kill-on-bad-exit=1 ")
-    assert first.endswith(f"-m relstab_jax.main {' '.join(FLAGS)}")
-    assert "requeue" in second
-    assert "#SBATCH --signal=TERM@" in (LAUNCH / "slurm.sbatch").read_text()
-
-
-def test_a_tpu_pod_is_made_used_and_deleted():
-    create = shown("tpu_pod.sh", "create", **TPU, SPOT="1")
-    assert "gcloud storage buckets create gs://b --project=p --location=us-west4" in create
-    assert "tpu-vm create t --project=p --zone=us-west4-a --accelerator-type=v5litepod-16" in create
-    assert "--spot" in create
-    setup = shown("tpu_pod.sh", "setup", **TPU)
-    assert setup.startswith("git archive")
-    assert "gcsfuse --implicit-dirs b runs" in setup
-    for step in (setup, shown("tpu_pod.sh", "run", *FLAGS, **TPU)):
-        assert "--worker=all" in step
+def test_flags_reach_the_workers_of_a_tpu_pod_word_for_word():
     run = shown("tpu_pod.sh", "run", *FLAGS, **TPU)
     # What reaches the workers' shells, after the shell here: one word for each flag.
     [words] = subprocess.run(
@@ -83,14 +45,10 @@ def test_a_tpu_pod_is_made_used_and_deleted():
     script = script.replace(".venv/bin/python", "printf '%s\\n'")
     flags = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout
     assert flags.splitlines() == ["-u", "-m", "relstab_jax.main", "--distributed", *FLAGS]
-    assert "gs://b/task2 runs/task2" in shown("tpu_pod.sh", "fetch", "runs/task2", **TPU)
-    assert "tpu-vm delete t" in shown("tpu_pod.sh", "delete", **TPU)
 
 
 def test_skypilot_starts_one_process_a_node():
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
-    for block in ("setup", "run"):
-        shellcheck("--shell=bash", "-", input=task[block])
     script = task["run"].replace(".venv/bin/python", "echo")
     nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NODE_RANK": "1"}
     for number, expected in (
@@ -108,24 +66,17 @@ def test_skypilot_starts_one_process_a_node():
         assert done.stdout.strip() == expected
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "start"),
-    [
-        ("slurm", ["--time=1:00:00"], "sbatch --job-name=cifar10-LeNet-noise-10 --time=1:00:00"),
-        ("skypilot", [], "sky jobs launch --yes --detach-run --name=cifar10-LeNet-noise-10"),
-        ("tpu", [], "gcloud compute tpus tpu-vm ssh t"),
-    ],
-)
-def test_a_sweep_is_a_job_for_each_run_that_has_not_ended(kind, options, start, tmp_path):
+def test_a_sweep_is_a_job_for_each_run_that_has_not_ended(tmp_path):
     grid = tmp_path / "grid.txt"
     run = "--config=configs/cifar10.py:LeNet --config.noise="
     grid.write_text(f"# a sweep\n{run}10\n{run}30 --config.seeds=0,1\n")
-    first, second = shown("sweep.sh", kind, str(grid), *options, **TPU).splitlines()
-    assert first.startswith(start)
+    first, second = shown("sweep.sh", "slurm", str(grid), "--time=1:00:00").splitlines()
+    assert first.startswith("sbatch --job-name=cifar10-LeNet-noise-10 --time=1:00:00")
     assert "--config.noise=10" in first
     assert "--workdir=runs/grid/cifar10-LeNet-noise-30-seeds-0-1" in second.replace("\\", "")
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     for name in ("configs", "figures", "relstab_jax", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -133,9 +133,9 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
 
 
 def test_photographs_stream_from_their_files(tmp_path, monkeypatch):
-    small = problems.IMAGE_SETS["imagenet2012"]._replace(size=64)
+    small = problems.IMAGE_SETS["imagenet2012"]._replace(size=32)
     monkeypatch.setitem(problems.IMAGE_SETS, "imagenet2012", small)
-    made = config("imagenet", "resnet18,smoke", **FEW_PHOTOGRAPHS)
+    made = config("imagenet", "LeNet,smoke", **FEW_PHOTOGRAPHS)
     dataset = train_images.run(made, tmp_path)
     assert dataset.layer.values.tolist()[-1] == "output"
     for name in "DGR":

@@ -22,14 +22,18 @@ LENET = "cifar10-lenet-laptop.json"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_figures_are_written_at_the_width_of_the_text(name, tmp_path):
+def test_every_panel_shows_finite_data(name, tmp_path, monkeypatch):
+    write, drawn = style.write, []
+    monkeypatch.setattr(
+        style, "write", lambda figure, *a: drawn.append(figure) or write(figure, *a)
+    )
     script = importlib.import_module(f"figures.{name}")
     path = script.draw([style.RESULTS / file for file in script.RESULTS], tmp_path)
     assert path == tmp_path / f"{name}.png"
-    image = plt.imread(path)
-    assert abs(image.shape[1] - 200 * style.WIDTH) <= 2
-    assert 0.02 < (image[..., :3].min(axis=-1) < 0.9).mean() < 0.9  # neither blank nor black
-    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert path.with_suffix(".pdf").exists()
+    for axes in drawn[0].axes:
+        lines = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+        assert any(np.isfinite(y).any() for y in lines) or axes.images or axes.patches or axes.texts
 
 
 def test_all_scripts_are_drawn():

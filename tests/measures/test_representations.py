@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from relstab_jax.errors import InputError
 from relstab_jax.measures import sensitivity

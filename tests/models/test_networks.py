@@ -14,6 +14,7 @@ from relstab_jax import models
 from relstab_jax.errors import InputError
 from relstab_jax.models import efficientnet, layers
 from relstab_jax.models.dropout import Dropout
+from tests.compiled import create
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "networks.json").read_text())
 ONE_OF_EACH_FORM = [
@@ -47,7 +48,7 @@ def filled(state):
 
 def created(variant):
     golden = GOLDEN[variant]
-    return models.create(
+    return create(
         variant.rpartition("/")[2],
         num_classes=len(golden["logits"][0]),
         image_size=golden["image_size"],
@@ -86,7 +87,7 @@ def test_names_shapes_and_counts_are_those_of_pytorch(variant):
 def test_logits_match_pytorch(variant, float64):
     golden = GOLDEN[variant]
     variables = models.from_torch(variant.rpartition("/")[2], filled(golden["state"]))
-    logits = jax.jit(created(variant).apply)(variables, images_of(golden))
+    logits = created(variant).apply(variables, images_of(golden))
     np.testing.assert_allclose(logits, golden["logits"], rtol=1e-8)
 
 
@@ -130,11 +131,11 @@ def test_weights_of_another_network_are_refused():
 
 def test_unknown_names_and_small_images_are_refused():
     with pytest.raises(InputError, match="unknown network 'VGG12': use one of"):
-        models.create("VGG12", num_classes=10, image_size=32, channels=3)
+        create("VGG12", num_classes=10, image_size=32, channels=3)
     with pytest.raises(InputError, match="needs at least 32 pixels"):
-        models.create("VGG11", num_classes=10, image_size=28, channels=3)
+        create("VGG11", num_classes=10, image_size=28, channels=3)
     with pytest.raises(InputError, match="needs at least 16 pixels"):
-        models.create("LeNet", num_classes=10, image_size=12, channels=3)
+        create("LeNet", num_classes=10, image_size=12, channels=3)
 
 
 def test_initialisation_is_pytorchs():
@@ -153,7 +154,7 @@ def test_features_of_vgg_are_after_each_relu_in_order():
     model = created("cifar10/VGG11")
     variables = model.init(jax.random.key(0))
     x = images(3)
-    features = jax.jit(model.features)(variables, x)  # jit sorts a dict; not an OrderedDict
+    features = model.features(variables, x)  # compiled, which would sort a dict
     assert isinstance(features, OrderedDict)
     assert list(features) == [f"features.{n}" for n in (0, 3, 6, 8, 11, 13, 16, 18)]
     sizes = [f.shape[1:] for f in features.values()]
@@ -189,17 +190,17 @@ def test_features_of_every_network_end_with_what_the_output_layer_sees():
         ("DenseNetL6", "fcn.0", "fcn.4", 5),
         ("vgg16_bn", "features.0", "classifier.3", 15),
     ):
-        model = models.create(name, num_classes=10, image_size=32, channels=3)
+        model = create(name, num_classes=10, image_size=32, channels=3)
         variables = jax.eval_shape(model.init, jax.random.key(0))
         layers = list(jax.eval_shape(model.features, variables, jnp.zeros((1, 32, 32, 3))))
         assert (layers[0], layers[-1], len(layers)) == (first, last, count)
 
 
 def test_features_of_a_residual_block_are_after_the_sum():
-    model = models.create("ResNet18", num_classes=10, image_size=8, channels=3)
+    model = create("ResNet18", num_classes=10, image_size=8, channels=3)
     variables = model.init(jax.random.key(0))
     shown = functools.partial(model.features, pre_activations=True)
-    features = jax.jit(shown)(variables, images(2, size=8))
+    features = shown(variables, images(2, size=8))
     np.testing.assert_array_equal(
         features["layer1.0.conv2"], np.maximum(features["layer1.0.conv2:pre"], 0)
     )
@@ -209,16 +210,16 @@ def test_features_of_a_residual_block_are_after_the_sum():
     # The second block adds its input: without its own filters, it passes on the first's.
     silent = jax.tree.map(lambda x: x, variables)
     silent["params"]["layer1.1"] = jax.tree.map(jnp.zeros_like, variables["params"]["layer1.1"])
-    features = jax.jit(shown)(silent, images(2, size=8))
+    features = shown(silent, images(2, size=8))
     np.testing.assert_array_equal(features["layer1.1.conv2"], features["layer1.0.conv2"])
 
 
-@pytest.mark.parametrize("name", ["LeNet", "VGG11bn"])
+@pytest.mark.parametrize("name", ["LeNet", pytest.param("VGG11bn", marks=pytest.mark.slow)])
 def test_all_seeds_of_a_family_run_under_vmap(name):
-    model = models.create(name, num_classes=10, image_size=32, channels=3)
+    model = create(name, num_classes=10, image_size=32, channels=3)
     keys = jax.random.split(jax.random.key(0), 3)
     x = images(2)
-    seeds = jax.vmap(model.init)(keys)
+    seeds = jax.jit(jax.vmap(model.init))(keys)
     forward = jax.jit(
         lambda variables, x: (model.apply(variables, x), model.features(variables, x))
     )
@@ -239,7 +240,7 @@ def test_training_mode_of_batch_norm_uses_and_remembers_the_batch():
     model = created("cifar10/VGG11bn")
     variables = model.init(jax.random.key(0))
     x = 2 + 3 * images(8)
-    train, apply = jax.jit(model.train), jax.jit(model.apply)
+    train, apply = model.train, model.apply
     outputs, trained = train(variables, x, jax.random.key(1))
     assert jax.tree.structure(trained) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, trained["params"], variables["params"])
@@ -262,7 +263,7 @@ def test_training_mode_of_batch_norm_uses_and_remembers_the_batch():
 
 def test_one_value_a_channel_cannot_train_batch_norm():
     for size, images_needed in ((16, 1), (8, 2)):  # the last maps are 2×2, and 1×1
-        model = models.create("ResNet18", num_classes=10, image_size=size, channels=3)
+        model = create("ResNet18", num_classes=10, image_size=size, channels=3)
         variables = jax.eval_shape(model.init, jax.random.key(0))
         for P in (1, 2):
             arguments = (variables, images(P, size=size), jax.random.key(0))
@@ -273,6 +274,7 @@ def test_one_value_a_channel_cannot_train_batch_norm():
                 jax.eval_shape(model.train, *arguments)
 
 
+@pytest.mark.slow
 def test_statistics_are_synchronised_under_pmap():
     model = models.create("ResNet18", num_classes=10, image_size=16, channels=3)
     variables = model.init(jax.random.key(0))
@@ -297,10 +299,10 @@ def test_statistics_are_synchronised_under_pmap():
 
 
 def test_dropout_draws_from_the_key_in_training_only():
-    model = models.create("AlexNet", num_classes=10, image_size=32, channels=3)
+    model = create("AlexNet", num_classes=10, image_size=32, channels=3)
     variables = model.init(jax.random.key(0))
     x = images(2)
-    train = jax.jit(model.train)
+    train = model.train
     first, same, other = (train(variables, x, jax.random.key(n))[0] for n in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert abs(first - other).max() > 1e-3
@@ -346,7 +348,7 @@ def test_a_network_without_its_classifier():
         if name.startswith("features.")
     }
     variables = models.from_torch("vgg11", state)
-    model = models.create("vgg11", num_classes=0, image_size=64, channels=3)
+    model = create("vgg11", num_classes=0, image_size=64, channels=3)
     assert model.apply(variables, images(2, size=64)).shape == (2, 512 * 2 * 2)
 
 

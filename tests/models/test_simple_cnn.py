@@ -6,6 +6,7 @@ import pytest
 from relstab_jax import models
 from relstab_jax.errors import InputError
 from relstab_jax.models import simple_cnn
+from tests import compiled
 
 SETTINGS = {  # strided_layers=1: the authors' program has the stride in the first layer alone
     "task1": {"image_size": 32, "depth": 12, "filter_size": 3, "stride": 1},
@@ -14,7 +15,7 @@ SETTINGS = {  # strided_layers=1: the authors' program has the stride in the fir
 
 
 def create(**setting) -> models.Model:
-    return models.create("SimpleCNN", **{"num_classes": 1, "channels": 1, "width": 8} | setting)
+    return compiled.create("SimpleCNN", **{"num_classes": 1, "channels": 1, "width": 8} | setting)
 
 
 @pytest.mark.usefixtures("float64")
@@ -90,7 +91,7 @@ def test_promising_few_active_pixels_changes_no_number(filter_size, stride, dept
             outputs = model.apply(v, jnp.asarray(x))[:, 0]
             return outputs @ jnp.arange(1.0, len(x) + 1), outputs
 
-        gradient, outputs = jax.grad(weighted, has_aux=True)(variables)
+        gradient, outputs = jax.jit(jax.grad(weighted, has_aux=True))(variables)
         return outputs, gradient, model.features(variables, jnp.asarray(x))
 
     jax.tree.map(
@@ -139,9 +140,9 @@ def test_parameters_are_standard_normal_and_alpha_scales_the_output():
 def test_seeds_stack_under_vmap():
     model = create(image_size=16, depth=3, filter_size=2, stride=2)
     keys = jax.random.split(jax.random.key(0), 3)
-    stack = jax.vmap(model.init)(keys)
+    stack = jax.jit(jax.vmap(model.init))(keys)
     x = jax.random.normal(jax.random.key(1), (4, 16, 1))
-    together = jax.vmap(model.apply, (0, None))(stack, x)
+    together = jax.jit(jax.vmap(model.apply, (0, None)))(stack, x)
     for key, outputs in zip(keys, together, strict=True):
         np.testing.assert_allclose(outputs, model.apply(model.init(key), x), rtol=1e-5, atol=1e-6)
 

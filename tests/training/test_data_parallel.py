@@ -46,16 +46,16 @@ TASK = data_parallel.Task(visit, show, losses.cross_entropy, losses.classificati
 PLAIN = TASK._replace(visit=show)
 
 
-def optimizer(rate=0.1):
-    schedule = optimizers.cosine_annealing(rate, 2, P // B)
+def optimizer():
+    schedule = optimizers.cosine_annealing(0.1, 2, P // B)
     return optimizers.sgd(schedule, momentum=0.9, weight_decay=5e-4)
 
 
 @functools.cache
-def training(devices, seeds_at_once=8, micro_batches=1, task=TASK, rate=0.1):
+def training(devices, seeds_at_once=8, micro_batches=1, task=TASK):
     return data_parallel.compile_training(
         MODEL,
-        optimizer(rate),
+        optimizer(),
         task,
         data_parallel.Sizes(P, B, 8, micro_batches, seeds_at_once),
         jax.devices()[:devices],
@@ -92,9 +92,8 @@ def on_one_device():
     return trained(1)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
-def test_the_training_does_not_depend_on_the_devices(on_one_device, devices):
-    assert_close(trained(devices), on_one_device)
+def test_the_training_does_not_depend_on_the_devices(on_one_device):
+    assert_close(trained(4), on_one_device)
 
 
 def test_a_seed_does_not_depend_on_those_beside_it(on_one_device):
@@ -129,7 +128,7 @@ def test_the_best_epoch_is_kept(on_one_device):
 
 
 def test_an_evaluation_is_the_mean_over_the_examples():
-    made, seeds, data = started(8)
+    made, seeds, data = started(4)
     loss, error = made.evaluate(seeds.variables, data, data.validation[0])
     for s in range(2):
         variables = jax.tree.map(lambda a, s=s: a[0, s], seeds.variables)
@@ -169,13 +168,17 @@ def test_a_step_is_one_of_plain_gradient_descent():
 
 
 def test_micro_batches_do_not_depend_on_the_devices():
-    assert_close(trained(1, micro_batches=2), trained(4, micro_batches=2))
+    one, two = (trained(devices, micro_batches=2, task=PLAIN) for devices in (1, 2))
+    assert_close(one, two)
 
 
 def test_a_loss_that_is_not_finite_is_noted_with_its_step():
-    made, seeds, data = started(1, rate=1e30)
-    seeds = made.advance(seeds, data, 0, 0, 2)
-    assert np.asarray(seeds.diverged[0]).tolist() == [2, 2]
+    made, seeds, data = started(1)
+    seeds = made.advance(seeds, data, 0, 0, 1)
+    infinite = jax.tree.map(lambda a: a.at[:, 1].mul(jnp.inf), seeds.variables["params"])
+    seeds = seeds._replace(variables={**seeds.variables, "params": infinite})
+    seeds = made.advance(seeds, data, 0, 1, 2)
+    assert np.asarray(seeds.diverged[0]).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from tests.training import test_data_parallel as in_memory
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_processes_train_as_one_on_data_in_memory_and_streamed(tmp_path):
     """Batch-norm, dropout, crops and noise in two processes of two devices each."""
     with socket.create_server(("localhost", 0)) as free:
