@@ -386,7 +386,7 @@ def _check(images: Any, cut: Any, transforms: Any, batch_size: Any, interpolatio
     for name, value in (("cut", cut), ("transforms", transforms), ("batch_size", batch_size)):
         whole = isinstance(value, int | np.integer) and value >= 1
         if not whole and not (name == "batch_size" and value is None):
-            raise InputError(f"{name}={value} must be a whole number and at least 1")
+            raise InputError(f"{name}={value} must be at least 1, and a whole number")
     if interpolation not in diffeomorphism.INTERPOLATIONS:
         known = ", ".join(diffeomorphism.INTERPOLATIONS)
         raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")

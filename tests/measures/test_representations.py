@@ -84,10 +84,10 @@ def test_what_is_no_representation_is_refused(features, message):
         (list(IMAGES), {}, "images are a list, and must be one array"),
         (IMAGES + 1j, {}, "images of type complex64 must be real numbers"),
         (IMAGES.astype(str), {}, "must be real numbers"),
-        (IMAGES, {"batch_size": 1.5}, "batch_size=1.5 must be a whole number"),
-        (IMAGES, {"batch_size": 0}, "batch_size=0 must be a whole number and at least 1"),
-        (IMAGES, {"transforms": 0}, "transforms=0 must be a whole number"),
-        (IMAGES, {"cut": 0}, "cut=0 must be a whole number"),
+        (IMAGES, {"batch_size": 1.5}, "batch_size=1.5 must be at least 1, and a whole number"),
+        (IMAGES, {"batch_size": 0}, "batch_size=0 must be at least 1, and a whole number"),
+        (IMAGES, {"transforms": 0}, "transforms=0 must be at least 1, and a whole number"),
+        (IMAGES, {"cut": 0}, "cut=0 must be at least 1, and a whole number"),
     ],
 )
 def test_other_images_and_numbers_are_refused(images, options, message):
