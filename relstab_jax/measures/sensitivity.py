@@ -76,9 +76,15 @@ class Distances(NamedTuple):
     noisy: Float[Array, " P"]
 
 
+def full(dtype: Any) -> np.dtype:
+    """Returns the type in which representations of a type are compared: float32 or wider."""
+    with jax.numpy_dtype_promotion("standard"):  # asked for here, also where strict is the rule
+        return jnp.promote_types(dtype, jnp.float32)
+
+
 def in_full(f: Shaped[Array, "*d"]) -> Inexact[Array, "*d"]:
     """Returns a representation in float32, or in its own type where that is wider or complex."""
-    return f.astype(jnp.promote_types(f.dtype, jnp.float32))
+    return f.astype(full(f.dtype))
 
 
 def squares(f: Inexact[Array, "*d"]) -> Float[Array, "*d"]:
@@ -344,10 +350,7 @@ def measure(
         b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
         few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
         stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
-        reference = [
-            jnp.zeros(stack + f.shape[1:], jnp.promote_types(f.dtype, jnp.float32))
-            for f in layers.values()
-        ]
+        reference = [jnp.zeros(stack + f.shape[1:], full(f.dtype)) for f in layers.values()]
         for index in _reference_examples(P).reshape(-1, few):
             reference = add_to_reference(networks, reference, read(index))
         networks, reference, offset, key = jax.device_put(

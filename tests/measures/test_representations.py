@@ -121,7 +121,7 @@ def test_batches_of_a_complex_representation_in_one_call():
     deformed, noisy = images[:, None] + 0.1, images[:, None] * 1.2
 
     def features(x):
-        return x * (1 + 2j)
+        return jax.lax.complex(x, 2 * x)
 
     streamed = sensitivity.streamed(features, images, deformed, noisy, batch_size=3)
     at_once = sensitivity.sensitivities(images, deformed[:, 0], noisy[:, 0])
