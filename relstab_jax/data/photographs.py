@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -276,6 +277,8 @@ def _array(path: pathlib.Path, split: str) -> _Found:
         magic = np.lib.format.MAGIC_PREFIX
         if file.read(len(magic)) == magic:
             images = np.load(path, mmap_mode="r")
+        elif not zipfile.is_zipfile(file):
+            raise ValueError("it is neither")
         else:
             file.seek(0)
             with np.load(file) as arrays:
@@ -288,6 +291,8 @@ def _array(path: pathlib.Path, split: str) -> _Found:
                         f"{' or '.join(names)}: name the array of images so"
                     )
                 images = arrays[named[0]]
+                if not isinstance(images, np.ndarray):  # what else a zip file may hold
+                    raise ValueError(f"{named[0]} is no array")
     given = f"{path} holds {images.dtype} {images.shape}"
     if images.ndim == 4 and images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
         images = images.transpose(0, 2, 3, 1)

@@ -76,15 +76,15 @@ class Distances(NamedTuple):
     noisy: Float[Array, " P"]
 
 
-def full_dtype(dtype: Any) -> Any:
-    """Returns float32, or `dtype` where it is wider or complex."""
+def full(dtype: Any) -> np.dtype:
+    """Returns the type in which representations of a type are compared: float32 or wider."""
     wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits >= 32
-    return dtype if wide else np.dtype(np.float32)
+    return np.dtype(dtype if wide else np.float32)
 
 
 def in_full(f: Shaped[Array, "*d"]) -> Inexact[Array, "*d"]:
     """Returns a representation in float32, or in its own type where that is wider or complex."""
-    return f.astype(full_dtype(f.dtype))
+    return f.astype(full(f.dtype))
 
 
 def squares(f: Inexact[Array, "*d"]) -> Float[Array, "*d"]:
@@ -351,10 +351,7 @@ def measure(
         b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
         few = min(_REFERENCE_EXAMPLES, 2 ** (b.bit_length() - 1))
         stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
-        reference = [
-            jnp.zeros(stack + f.shape[1:], full_dtype(f.dtype))
-            for f in layers.values()
-        ]
+        reference = [jnp.zeros(stack + f.shape[1:], full(f.dtype)) for f in layers.values()]
         for index in _reference_examples(P).reshape(-1, few):
             reference = add_to_reference(networks, reference, read(index))
         networks, reference, offset, key = jax.device_put(
@@ -393,7 +390,7 @@ def _check(images: Any, cut: Any, transforms: Any, batch_size: Any, interpolatio
     for name, value in (("cut", cut), ("transforms", transforms), ("batch_size", batch_size)):
         whole = isinstance(value, int | np.integer) and value >= 1
         if not whole and not (name == "batch_size" and value is None):
-            raise InputError(f"{name}={value} must be a whole number and at least 1")
+            raise InputError(f"{name}={value} must be at least 1, and a whole number")
     if interpolation not in diffeomorphism.INTERPOLATIONS:
         known = ", ".join(diffeomorphism.INTERPOLATIONS)
         raise InputError(f"interpolation={interpolation!r} is not known: use one of {known}")

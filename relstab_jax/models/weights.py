@@ -2,9 +2,10 @@
 
 import argparse
 import pickle
+import warnings
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import jax
@@ -23,6 +24,13 @@ _TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "
 
 _PYTORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "ema")
+# What training programs save beside tensors, such as options and accuracies: values without code.
+_SCALAR = np.float64().__reduce__()[0]  # the function that makes NumPy's numbers anew
+_HARMLESS = [
+    *(argparse.Namespace, PosixPath, np.dtype),
+    *(_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")),  # its names before and since NumPy 2
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
+]
 # What torch.compile, DataParallel, AveragedModel and Lightning put into the names of tensors.
 _WRAPPERS = {"_orig_mod", "module", "model", "net", "network"}
 
@@ -76,7 +84,7 @@ def _fetch(address: str) -> Path:
     owner, repository, *file = address.split("/", 2) if address.count("/") else ("", "")
     if not (owner and repository):
         raise InputError(f"weights='hf:{address}': must be hf:<owner>/<repository>[/<file>]")
-    name, filename = f"{owner}/{repository}", file[0] if file else "model.safetensors"
+    name, filename = f"{owner}/{repository}", "".join(file) or "model.safetensors"
     try:
         try:
             return Path(hf_hub_download(name, filename, local_files_only=True))
@@ -111,9 +119,11 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
             f"{path.name} needs PyTorch, pip install 'relstab_jax[torch]', "
             "or a conversion to safetensors"
         ) from error
-    # Options of the command line that training programs save too: they hold values and no code.
-    harmless = torch.serialization.safe_globals([argparse.Namespace])
-    with reading(path, "a file of PyTorch", "download or save it anew"), harmless:
+    with (
+        reading(path, "a file of PyTorch", "download or save it anew"),
+        torch.serialization.safe_globals(_HARMLESS),
+        warnings.catch_warnings(action="ignore"),  # of how the file was made
+    ):
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -139,10 +149,12 @@ def state_dict_in(saved: Any) -> Mapping[str, Any]:
     """
     if not isinstance(saved, Mapping):
         raise InputError(
-            f"the file holds a {type(saved).__name__}, something else than a state dict of tensors "
-            "by name: save the state_dict() of the network"
+            f"the file holds a single {type(saved).__name__}, something else than a state dict of "
+            "tensors by name: save the state_dict() of the network"
         )
-    tensors = {name: x for name, x in saved.items() if hasattr(x, "dtype")}
+    tensors = {
+        name: x for name, x in saved.items() if isinstance(name, str) and hasattr(x, "dtype")
+    }
     inside = {
         name: x
         for name, x in saved.items()
@@ -159,8 +171,8 @@ def state_dict_in(saved: Any) -> Mapping[str, Any]:
     if len(found) == 1:
         return found[0]
     raise InputError(
-        f"the file holds something else than a state dict of tensors by name: {some(saved)}; save "
-        "the state_dict() of the network alone"
+        "the file holds something else than a state dict of tensors by name: "
+        f"{some(saved) or 'nothing'}; save the state_dict() of the network alone"
     )
 
 

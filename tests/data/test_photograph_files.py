@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zipfile
 import zlib
 
 import numpy as np
@@ -252,6 +253,9 @@ def test_an_npz_that_is_cut_or_empty(tmp_path):
     for part in (whole[:-100], whole[: len(whole) // 2], b"", b"PK\x05\x06" + bytes(18)):
         (tmp_path / "x.npz").write_bytes(part)
         refused(tmp_path / "x.npz", "cannot be read as an .npz or .npy file|holds no array")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.png", b"an image")
+    refused(tmp_path / "x.npz", r"cannot be read as an \.npz or \.npy file \(a\.png is no array\)")
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 0xFF
     (tmp_path / "x.npz").write_bytes(damaged)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from relstab_jax.errors import InputError
 from relstab_jax.measures import sensitivity
@@ -85,10 +84,10 @@ def test_what_is_no_representation_is_refused(features, message):
         (list(IMAGES), {}, "images are a list, and must be one array"),
         (IMAGES + 1j, {}, "images of type complex64 must be real numbers"),
         (IMAGES.astype(str), {}, "must be real numbers"),
-        (IMAGES, {"batch_size": 1.5}, "batch_size=1.5 must be a whole number"),
-        (IMAGES, {"batch_size": 0}, "batch_size=0 must be a whole number and at least 1"),
-        (IMAGES, {"transforms": 0}, "transforms=0 must be a whole number"),
-        (IMAGES, {"cut": 0}, "cut=0 must be a whole number"),
+        (IMAGES, {"batch_size": 1.5}, "batch_size=1.5 must be at least 1, and a whole number"),
+        (IMAGES, {"batch_size": 0}, "batch_size=0 must be at least 1, and a whole number"),
+        (IMAGES, {"transforms": 0}, "transforms=0 must be at least 1, and a whole number"),
+        (IMAGES, {"cut": 0}, "cut=0 must be at least 1, and a whole number"),
     ],
 )
 def test_other_images_and_numbers_are_refused(images, options, message):
@@ -122,7 +121,7 @@ def test_batches_of_a_complex_representation_in_one_call():
     deformed, noisy = images[:, None] + 0.1, images[:, None] * 1.2
 
     def features(x):
-        return lax.complex(x, 2 * x)
+        return jax.lax.complex(x, 2 * x)
 
     streamed = sensitivity.streamed(features, images, deformed, noisy, batch_size=3)
     at_once = sensitivity.sensitivities(images, deformed[:, 0], noisy[:, 0])

@@ -122,8 +122,9 @@ def test_state_dicts_are_found_in_what_training_programs_save(wrap, state):
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ([1, 2], "holds a list, something else than a state dict"),
-        ({}, "something else than a state dict of tensors by name"),
+        ([1, 2], "holds a single list, something else than a state dict"),
+        ({}, "something else than a state dict of tensors by name: nothing; save"),
+        ({0: np.ones(2)}, "something else than a state dict of tensors by name: 0; save"),
         ({"net": {}, "epoch": 3}, "tensors by name: net, epoch; save the state_dict"),
         ({"a": {"x": np.ones(2)}, "b": {"x": np.ones(2)}}, "something else than a state dict"),
     ],
@@ -246,7 +247,8 @@ def torch():
 @pytest.mark.parametrize("legacy", [False, True])
 def test_files_of_pytorch_by_any_name(torch, name, legacy, state, variables, tmp_path):
     tensors = {f"module.{tensor}": torch.tensor(x) for tensor, x in state.items()}
-    saved = {"state_dict": tensors, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    options = argparse.Namespace(lr=0.1, output=pathlib.Path("runs"))
+    saved = {"state_dict": tensors, "epoch": 3, "args": options, "best": np.float64(93.1)}
     torch.save(saved, tmp_path / name, _use_new_zipfile_serialization=not legacy)
     assert_same(models.from_torch("LeNet", weights.read(tmp_path / name)), variables)
 
