@@ -1,8 +1,12 @@
 """The exceptions that speak to the user."""
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
+
+_OF_FULL_DISKS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
 
 
 class InputError(ValueError):
@@ -22,7 +26,7 @@ class Unwritten(Exception):
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an error of writing a file, such as a full disk, into one sentence.
+    """Turns an error of writing a file into one sentence.
 
     Raises:
         Unwritten: for any OSError.
@@ -34,3 +38,23 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
             f"cannot write {path} ({error.strerror or type(error).__name__}): make room or give "
             "another --workdir; the same command goes on from the last checkpoint"
         ) from error
+
+
+@contextlib.contextmanager
+def noticing_a_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever libraries raise where a disk is full, or a file too large, into one sentence.
+
+    Raises:
+        Unwritten: for an error that comes of it, and any error while the disk is full.
+    """
+    try:
+        yield
+    except Unwritten:
+        raise
+    except Exception as error:
+        with writing(folder):
+            if isinstance(error, OSError) and error.errno in _OF_FULL_DISKS:
+                raise
+            if shutil.disk_usage(folder).free < 2**16:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise

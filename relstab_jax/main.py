@@ -20,7 +20,13 @@ from relstab_jax import config as configs
 from relstab_jax import distributed, results, runs
 from relstab_jax.compilation import CompilationCache
 from relstab_jax.config import Config
-from relstab_jax.errors import Diverged, InputError, Unwritten, writing
+from relstab_jax.errors import (
+    Diverged,
+    InputError,
+    Unwritten,
+    noticing_a_full_disk,
+    writing,
+)
 from relstab_jax.training.interruption import Interrupted
 from relstab_jax.training.sweep import one_device_per_core
 
@@ -133,7 +139,7 @@ def run(config: Config, workdir: pathlib.Path) -> None:
             print(f"It is measured anew: {results.listed(differences)}.", flush=True)
         cache = CompilationCache()
         began = time.monotonic()
-        with runs.noted(workdir):
+        with runs.noted(workdir), noticing_a_full_disk(workdir):
             dataset = experiment.run(config, workdir)
             dataset.attrs |= results.provenance(config, time.monotonic() - began)
             if differences:
