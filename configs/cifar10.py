@@ -40,6 +40,7 @@ PRESETS = {
         "validation_points": 128,
         "test_points": 128,
         "measure_points": 32,
+        "shuffles": 2,
     },
 }
 
@@ -82,4 +83,5 @@ def get_config(words: str = "") -> ConfigDict:
     config.copies = 1  # deformations and noises of each point
     config.measure_points = 500
     config.measure_batch_size = 50
+    config.shuffles = 5  # permutations of channels, whose mean is the shuffled network
     return with_presets(config, words, NETWORKS | PRESETS)

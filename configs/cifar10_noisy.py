@@ -7,7 +7,9 @@ One run has one η, of those in the paper: 0, 0.01, 0.1, 1, 10, 30, 100.
 
 from ml_collections import ConfigDict
 
-from configs import cifar10
+from relstab_jax.config import sibling
+
+cifar10 = sibling(__file__, "cifar10.py")
 
 
 def get_config(words: str = "") -> ConfigDict:

@@ -9,8 +9,9 @@ as in cifar10.py. The words behind the colon name a network and a preset, in any
 
 from ml_collections import ConfigDict
 
-from configs import cifar10
-from relstab_jax.config import with_presets
+from relstab_jax.config import sibling, with_presets
+
+cifar10 = sibling(__file__, "cifar10.py")
 
 # Without batch-norm, networks do not train at the learning rate of those with it.
 PLAIN = ("vgg11", "vgg13", "vgg16", "vgg19", "alexnet")
@@ -37,6 +38,7 @@ PRESETS = {
         "validation_points": 6,
         "test_points": 12,
         "measure_points": 4,
+        "shuffles": 2,
         "measure_batch_size": 2,
         "evaluation_batch_size": 8,
     },

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 
 from relstab_jax.config import with_presets
 
-PRESETS = {"smoke": {"number": 8, "batch_size": 8}}
+PRESETS = {"smoke": {"number": 8, "batch_size": 8, "shuffles": 2}}
 
 
 def get_config(words: str = "") -> ConfigDict:
@@ -37,6 +37,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.cut = 3  # c, cut-off of the diffeomorphisms
     config.interpolation = "linear"
     config.transforms = 1  # diffeomorphisms and noises for each image
+    config.shuffles = 5  # permutations of channels, whose mean is the shuffled network
     config.seed = 0  # root of all randomness
     config.seeds = (0,)  # networks at initialisation, where there are no weights
     config.batch_size = config_dict.placeholder(int)  # images at a time; by memory if not given

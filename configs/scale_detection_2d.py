@@ -8,8 +8,9 @@ The words behind the colon name a network and a preset, in any order.
 
 from ml_collections import ConfigDict
 
-from configs import cifar10
-from relstab_jax.config import with_presets
+from relstab_jax.config import sibling, with_presets
+
+cifar10 = sibling(__file__, "cifar10.py")
 
 PRESETS = {
     "laptop": {"seeds": (0, 1), "epochs": 100, "test_points": 4096},
@@ -20,6 +21,7 @@ PRESETS = {
         "validation_points": 64,
         "test_points": 64,
         "measure_points": 32,
+        "shuffles": 2,
     },
 }
 DENSE = {

@@ -9,8 +9,9 @@ layer whose patch reaches xi.
 
 from ml_collections import ConfigDict
 
-from configs import task1
-from relstab_jax.config import with_presets
+from relstab_jax.config import sibling, with_presets
+
+task1 = sibling(__file__, "task1.py")
 
 PRESETS = {
     # The ridge drives the filters to homogeneity in a time inversely proportional to it: twice

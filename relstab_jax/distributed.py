@@ -8,15 +8,19 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from relstab_jax.errors import InputError
 
 # A process that has not been heard of for so long is dead, and the runtime ends the others with a
 # message that gives its number.
 HEARTBEAT_SECONDS = 30
+
+_LONGEST = 1024  # bytes of an error that the processes tell each other
 
 
 def start(
@@ -76,6 +80,31 @@ def _of_several() -> bool:
 def is_first() -> bool:
     """Whether this is the process that prints and writes."""
     return jax.process_index() == 0
+
+
+def agree(check: Callable[[], None]) -> None:
+    """Runs a check in every process; what one of them refuses, all refuse.
+
+    Otherwise the others would wait for the one that has ended.
+
+    Raises:
+        InputError: as the first process does whose check raises one.
+    """
+    refused = ""
+    try:
+        check()
+    except InputError as error:
+        refused = str(error)
+        if jax.process_count() == 1:
+            raise
+    if jax.process_count() > 1:
+        text = np.zeros(_LONGEST, np.uint8)
+        encoded = refused.encode()[:_LONGEST]
+        text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+        everyone = np.asarray(multihost_utils.process_allgather(text))
+        for one in everyone.reshape(-1, _LONGEST):
+            if message := one.tobytes().rstrip(b"\0").decode(errors="replace"):
+                raise InputError(message)
 
 
 @contextlib.contextmanager

@@ -7,76 +7,136 @@ A run writes into its workdir
 - ``metrics.jsonl``: a line for each look at the training; with the extra `tensorboard`, its event
   files beside it;
 - ``checkpoints/``: by Orbax;
-- ``results.json``: once, atomically, at the end: `xarray.Dataset.to_dict` as JSON.
+- ``results.json``: once, atomically, at the end: `xarray.Dataset.to_dict` as strict JSON, in which
+  null stands for what is not finite.
 
 Sensitivities are the variables D, G and R with dimensions out of state (init, trained), channels
 (all, mean, shuffled), seed and layer; numbers of a seed are variables over seed. What `gather`
 makes of several runs has the dimension member in the place of seed and layer.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
 import jax
 import numpy as np
 import xarray as xr
 
-from relstab_jax import distributed
-from relstab_jax.config import Config
-from relstab_jax.errors import InputError, reading
+from relstab_jax.config import Config, shown
+from relstab_jax.errors import InputError, Unwritten, reading, writing
 
 CONFIG, METRICS, RESULTS, STATE = "config.json", "metrics.jsonl", "results.json", "state.json"
 _RECORDED = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def claim(workdir: pathlib.Path, config: Config) -> None:
-    """Makes `workdir` the folder of a run of `config`, or finds that it is.
+def as_json(config: Config) -> dict[str, Any]:
+    """Returns a configuration as it is after it has been written and read."""
+    return json.loads(config.to_json())
 
-    Of several processes the first one writes.
+
+def check_folder(workdir: pathlib.Path, config: Config, may_change: Collection[str] = ()) -> None:
+    """Checks that a folder has no work of another configuration.
+
+    What a start left that failed before there was a checkpoint, a look or a result is no work.
+
+    Args:
+        workdir: the folder, which need not exist.
+        config: of the run.
+        may_change: fields that concern the measurement alone.
 
     Raises:
-        InputError: where the folder cannot be read or written, or belongs to another configuration.
+        InputError: where it has, or cannot be read.
     """
-    ours = json.loads(config.to_json())
     path = workdir / CONFIG
-    if path.exists():
-        with reading(path, "the configuration of a run", "delete it or give another --workdir"):
-            theirs = dict(json.loads(path.read_text()))
-        if theirs != ours:
-            raise InputError(
-                f"{workdir} holds a run of another configuration ({_differences(theirs, ours)}): "
-                "give another --workdir or delete it"
-            )
+    if not path.exists() or not _has_work(workdir):
+        return
+    with reading(path, "the configuration of a run", "delete it or give another --workdir"):
+        theirs = dict(json.loads(path.read_text()))
+    found = differences(theirs, as_json(config))
+    if hindering := {name: text for name, text in found.items() if name not in may_change}:
+        raise InputError(
+            f"{workdir} holds a run of another configuration ({listed(hindering)}): give another "
+            "--workdir or delete it"
+        )
+
+
+def _has_work(workdir: pathlib.Path) -> bool:
+    metrics = workdir / METRICS
+    return (
+        (workdir / RESULTS).exists()
+        or any((workdir / "checkpoints").glob("[0-9]*"))
+        or (metrics.exists() and metrics.stat().st_size > 0)
+    )
+
+
+def claim(workdir: pathlib.Path, config: Config, may_change: Collection[str] = ()) -> None:
+    """Makes `workdir` the folder of a run of `config`, or finds that it is.
+
+    Raises:
+        InputError: where the folder cannot be written, or as `check_folder`.
+    """
+    check_folder(workdir, config, may_change)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if distributed.is_first():
-            write_atomically(path, json.dumps(ours, indent=2) + "\n")
-    except OSError as error:
+        write_atomically(workdir / CONFIG, json.dumps(as_json(config), indent=2) + "\n")
+    except (OSError, Unwritten) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         raise InputError(
-            f"cannot write into {workdir} ({error.strerror}): give another --workdir"
+            f"cannot write into {workdir} ({getattr(cause, 'strerror', cause)}): give another "
+            "--workdir"
         ) from error
 
 
-def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> str:
-    found = []
+def outcome(workdir: pathlib.Path, config: Config) -> tuple[xr.Dataset | None, dict[str, str]]:
+    """Returns the results of a run if it has ended, and what they were measured with instead.
+
+    Args:
+        workdir: of the run.
+        config: as it is now.
+
+    Returns:
+        The results, or None where there are none, or where they are of another configuration; and
+        its differences, empty for none.
+    """
+    path = workdir / RESULTS
+    if not path.exists():
+        return None, {}
+    dataset = load(path)
+    found = differences(dataset.attrs["config"], as_json(config))
+    return (None if found else dataset), found
+
+
+def differences(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
+) -> dict[str, str]:
+    """Returns {field: how it differs} of two configurations, of which the first is in a folder."""
+    found = {}
     for name in sorted(theirs.keys() | ours.keys()):
         a, b = theirs.get(name), ours.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += [_differences(a, b, f"{prefix}{name}.")] if a != b else []
+            found |= differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append(f"{prefix}{name}: {a} there, {b} here")
-    return "; ".join(found)
+            found[prefix + name] = f"{prefix}{name}: {shown(a)} there, {shown(b)} here"
+    return found
+
+
+def listed(found: Mapping[str, str]) -> str:
+    """Returns differences in a sentence, no more than the first two of them."""
+    few = "; ".join(list(found.values())[:2])
+    return few if len(found) <= 2 else f"{few}; and {len(found) - 2} more"
 
 
 def provenance(config: Config, seconds: float) -> dict[str, Any]:
     """Returns the attributes of a results dataset: what made it, on what, in what time."""
     return {
-        "config": json.loads(config.to_json()),
+        "config": as_json(config),
         "versions": {name: importlib.metadata.version(name) for name in _RECORDED},
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
@@ -87,7 +147,8 @@ def provenance(config: Config, seconds: float) -> dict[str, Any]:
 def save(dataset: xr.Dataset, workdir: pathlib.Path) -> pathlib.Path:
     """Writes `results.json`, whole or not at all, and returns its path."""
     path = workdir / RESULTS
-    write_atomically(path, json.dumps(dataset.to_dict(), indent=1) + "\n")
+    text = json.dumps(_finite(dataset.to_dict()), indent=1, allow_nan=False)
+    write_atomically(path, text + "\n")
     return path
 
 
@@ -98,44 +159,108 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         InputError: where there is none, or something else.
     """
     with reading(path, "results", f"give the {RESULTS} of a run that has ended"):
-        return xr.Dataset.from_dict(json.loads(pathlib.Path(path).read_text()))
+        tree = json.loads(pathlib.Path(path).read_text())
+        for variable in [*tree["coords"].values(), *tree["data_vars"].values()]:
+            variable["data"] = _with_nan(variable["data"])
+        return xr.Dataset.from_dict(tree)
+
+
+def _finite(tree: Any) -> Any:
+    """Returns nested lists and dicts with None in the place of numbers that are not finite."""
+    if isinstance(tree, dict):
+        return {name: _finite(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _with_nan(tree: Any) -> Any:
+    """Returns nested lists with NaN in the place of None."""
+    if isinstance(tree, list):
+        return [_with_nan(value) for value in tree]
+    return math.nan if tree is None else tree
 
 
 def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Gathers the trained networks of several runs into one dataset, for Figs. 1, 8 and 10.
+    """Gathers what several runs share into one dataset, for Figs. 1, 8 and 10 among others.
 
     Args:
-        datasets: results of `relstab_jax.experiments.train_images`.
+        datasets: results of any experiments.
 
     Returns:
-        One entry for each network and seed, dimension member, with coordinates network, noise and
-        seed: D, G, R [state, member] of the predictor, channels all; test_error, train_error,
-        validation_error, best_epoch, epochs and test_points [member]. The attribute runs holds the
-        attributes of each run.
+        One entry for each run and seed, dimension member, with the variables over seeds, or all
+        variables of runs without seeds, that all runs have in one shape. Of layers and channels
+        those of the predictor are taken where all runs have one. Coordinates [member]: seed;
+        network and noise, where the configurations have them; and every field whose value is a
+        number or text and differs between the runs. The attribute runs holds the attributes of each
+        run.
     """
-    members = []
-    for dataset in datasets:
-        config = dataset.attrs["config"]
-        predictor = dataset.sel(channels="all", layer="output", drop=True)
-        of_seed = [name for name in predictor.data_vars if predictor[name].dims[-1:] == ("seed",)]
-        member = predictor[of_seed].reset_coords(drop=True).rename(seed="member")
-        S = dataset.sizes["seed"]
-        members.append(
-            member.drop_vars("member").assign_coords(
-                network=("member", [config["network"]] * S),
-                noise=("member", [config["noise"]] * S),
-                seed=("member", dataset.seed.values),
-            )
-        )
-    gathered = xr.concat(members, "member", join="exact", combine_attrs="drop")
-    return gathered.assign_attrs(runs=[dataset.attrs for dataset in datasets])
+    has_predictor = all(
+        "output" in dataset.get("layer", ()) and "channels" in dataset.dims for dataset in datasets
+    )
+    if has_predictor:
+        datasets = [dataset.sel(channels="all", layer="output", drop=True) for dataset in datasets]
+    configs = [dataset.attrs["config"] for dataset in datasets]
+    fields = {
+        name: [config[name] for config in configs]
+        for name in configs[0]
+        if all(isinstance(config.get(name), str | int | float) for config in configs)
+    }
+    members = [_members(dataset) for dataset in datasets]
+    shared = [
+        name
+        for name in members[0].data_vars
+        if all(name in member and _alike(member[name], members[0][name]) for member in members)
+    ]
+    gathered = xr.concat(
+        [member[[*shared, "seed"]] for member in members],
+        "member",
+        join="exact",
+        combine_attrs="drop",
+    )
+    sizes = [member.sizes["member"] for member in members]
+    coords = {
+        name: ("member", np.repeat(values, sizes))
+        for name, values in fields.items()
+        if name in ("network", "noise") or (name != "seed" and len(set(values)) > 1)
+    }
+    runs = [dataset.attrs for dataset in datasets]
+    return gathered.assign_coords(coords).assign_attrs(runs=runs)
+
+
+def _members(dataset: xr.Dataset) -> xr.Dataset:
+    """Returns the variables of a run with the dimension member, of which it has one for a seed."""
+    dataset = dataset.reset_coords(drop=True)
+    if "seed" not in dataset.dims:
+        return dataset.expand_dims("member").assign_coords(seed=("member", [0]))
+    over_seeds = [name for name in dataset.data_vars if "seed" in dataset[name].dims]
+    seeds = dataset.seed.values
+    members = dataset[over_seeds].rename(seed="member").drop_vars("member")
+    return members.assign_coords(seed=("member", seeds))
+
+
+def _alike(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Returns whether two variables differ in the dimension member and in values alone."""
+    return one.dims == other.dims and all(
+        one[dim].equals(other[dim]) for dim in one.dims if dim != "member"
+    )
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all.
+
+    Raises:
+        Unwritten: where the disk is full, or the folder cannot be written.
+    """
     partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with writing(path):
+        try:
+            partial.write_text(text)
+            partial.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -150,7 +275,7 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in text.splitlines(True) if line.endswith("}\n")]
         if not all("epoch" in line for line in lines):
             raise ValueError("a line without an epoch")
-    return lines
+    return [{name: _with_nan(value) for name, value in line.items()} for line in lines]
 
 
 class MetricsLog:
@@ -166,7 +291,7 @@ class MetricsLog:
     def __init__(self, workdir: pathlib.Path, up_to_epoch: int):
         path = workdir / METRICS
         kept = [line for line in read_metrics(workdir) if line["epoch"] <= up_to_epoch]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomically(path, "".join(map(self._text, kept)))
         self._path, self._up_to_epoch = path, up_to_epoch
 
     def __enter__(self) -> "MetricsLog":
@@ -184,10 +309,19 @@ class MetricsLog:
         if self._board:
             self._board.close()
 
+    @staticmethod
+    def _text(line: dict[str, Any]) -> str:
+        return json.dumps(_finite(line), allow_nan=False) + "\n"
+
     def write(self, line: dict[str, Any]) -> None:
-        """Writes and flushes one line."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        """Writes and flushes one line.
+
+        Raises:
+            Unwritten: where the disk is full.
+        """
+        with writing(self._path):
+            self._file.write(self._text(line))
+            self._file.flush()
         if self._board:
             for name in line.keys() - {"epoch"}:
                 self._board.add_scalar(name, float(np.mean(line[name])), line["epoch"])

@@ -2,8 +2,8 @@
 
 python -m relstab_jax.runs [FOLDER]
 
-A run notes in `state.json` that it began, and how it ended. One that has noted no end and whose
-process is gone was killed.
+A run notes in `state.json` that it began, and how it ended; while it runs, it touches that file
+every few seconds. One that has noted no end, and has stopped touching it, was killed.
 """
 
 import argparse
@@ -14,15 +14,23 @@ import pathlib
 import shlex
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from relstab_jax import distributed, results
-from relstab_jax.errors import InputError, reading
+from relstab_jax.errors import InputError, Unwritten, reading
 from relstab_jax.training.interruption import Interrupted
+
+# A run touches its state so often; where nothing has touched it for so long, there is none.
+BEAT_SECONDS = 5
+SILENT_SECONDS = 20
+# Clocks of two machines may differ: without watching, a run counts as killed only after this time.
+LOST_SECONDS = 120
 
 
 class State(NamedTuple):
@@ -43,17 +51,22 @@ class State(NamedTuple):
     process: int
 
     @property
-    def alive(self) -> bool:
-        """Whether it is running, as far as this machine can know."""
-        if self.state != "running" or self.host != socket.gethostname():
-            return self.state == "running"
+    def is_here(self) -> bool:
+        """Whether it ran on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it ran on this machine and its process does not exist any more."""
+        if not self.is_here:
+            return False
         try:
             os.kill(self.process, 0)
         except ProcessLookupError:
-            return False
-        except PermissionError:
             return True
-        return True
+        except PermissionError:
+            return False
+        return False
 
 
 def read_state(workdir: pathlib.Path) -> State | None:
@@ -67,22 +80,66 @@ def read_state(workdir: pathlib.Path) -> State | None:
         return State(**json.loads(path.read_text())) if path.exists() else None
 
 
-@contextmanager
-def noted(workdir: pathlib.Path) -> Iterator[None]:
-    """Notes, in the folder of a run, that it runs, and at last how it ended.
+def check_free(workdir: pathlib.Path) -> None:
+    """Checks that no other process runs in a folder.
+
+    Where a process has noted that it does, and is not known to be gone, its file is watched for a
+    few seconds: a process that lives touches it. No two clocks are compared.
 
     Raises:
-        InputError: where another process is running there.
+        InputError: where one does.
     """
+    before = read_state(workdir)
+    if before is None or before.state != "running" or before.is_gone:
+        return
+    if before.is_here and before.process == os.getpid():
+        return  # of an earlier life under the same number: this process has not begun
+    first = _touched(workdir)
+    watched_until = time.monotonic() + SILENT_SECONDS
+    print(f"Watching whether a process of {before.host} still runs in {workdir}.", flush=True)
+    while time.monotonic() < watched_until:
+        time.sleep(0.2)
+        if _touched(workdir) != first:
+            raise InputError(
+                f"process {before.process} of {before.host} is running in {workdir}: wait for it, "
+                "stop it, or give another --workdir"
+            )
+
+
+def _touched(workdir: pathlib.Path) -> int | None:
+    """Returns when the state was written or touched, in nanoseconds of the file system."""
+    try:
+        with (workdir / results.STATE).open() as file:  # network file systems look anew at opening
+            return os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+@contextmanager
+def _beating(path: pathlib.Path) -> Iterator[None]:
+    """Touches a file every few seconds, in a thread of its own."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_SECONDS):
+            with suppress(OSError):  # a full disk is found by what has to be written
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def noted(workdir: pathlib.Path) -> Iterator[None]:
+    """Notes, in the folder of a run, that it runs, and at last how it ended."""
     if not distributed.is_first():
         yield
         return
-    before = read_state(workdir)
-    if before and before.alive and before.process != os.getpid():
-        raise InputError(
-            f"process {before.process} of {before.host} is running in {workdir}: wait for it, stop "
-            f"it, or give another --workdir (if it is not: delete {workdir / results.STATE})"
-        )
 
     def note(state: str, message: str = "") -> None:
         command = shlex.join(a for a in sys.argv[1:] if a.startswith("--config"))
@@ -91,12 +148,14 @@ def noted(workdir: pathlib.Path) -> Iterator[None]:
 
     note("running")
     try:
-        yield
+        with _beating(workdir / results.STATE):
+            yield
     except Interrupted as interrupted:
         note("stopped", str(interrupted))
         raise
     except BaseException as error:
-        note("failed", str(error) or type(error).__name__)
+        with suppress(Unwritten):  # the first error is what counts
+            note("failed", str(error) or type(error).__name__)
         raise
     note("ended")
 
@@ -139,7 +198,8 @@ def _look(workdir: pathlib.Path, touched: datetime.datetime) -> Run:
     noted = read_state(workdir)
     lines: list[dict[str, Any]] = results.read_metrics(workdir)
     error, state = "", "unknown" if noted is None else noted.state
-    if noted and noted.state == "running" and not noted.alive:
+    silent = (datetime.datetime.now() - touched).total_seconds()
+    if state == "running" and noted and (noted.is_gone or silent > LOST_SECONDS):
         state = "killed"
     if (workdir / results.RESULTS).exists():
         state, dataset = "ended", results.load(workdir / results.RESULTS)

@@ -46,7 +46,7 @@ def test_the_grids_of_the_repository_are_runs(path, tmp_path):
     ("text", "message"),
     [
         ("# nothing", "has no run"),
-        ("--config=a.py\n--config=a.py", "has the run a more than once"),
+        ("--config=a.py\n--config=a.py", "has the run '--config=a.py' more than once"),
         ("--config=a.py --workdir=b", "a run of a grid has its folder in"),
         ("--config=a.py 'b", "No closing quotation: --config=a.py 'b"),
     ],

@@ -84,13 +84,22 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(tmp_path, mon
     ("arguments", "message"),
     [
         ([], "no configuration: give one, as in --config=configs/task2.py:laptop"),
-        (["--config=configs/task3.py"], "No such file or directory: 'configs/task3.py'"),
+        (
+            ["--config=configs/task3.py"],
+            "cannot read the configuration configs/task3.py (No such file or directory)",
+        ),
         (
             ["--config=configs/task2.py:tablet"],
             "unknown preset 'tablet': use laptop, smoke, or none",
         ),
-        (["--config=configs/task2.py", "--config.sedes=1"], "has no field 'sedes'. Did you mean"),
-        (["--config=configs/task2.py", "--config.width=wide"], "flag --config.width=wide: invalid"),
+        (
+            ["--config=configs/task2.py", "--config.sedes=1"],
+            "has no field 'sedes': did you mean 'seeds'?",
+        ),
+        (
+            ["--config=configs/task2.py", "--config.width=wide"],
+            "width='wide' must be a whole number",
+        ),
         (["--config=configs/task2.py", "laptop"], "'laptop' is no flag"),
     ],
 )

@@ -35,10 +35,11 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
     results.claim(folder, ConfigDict(CONFIG))
     results.claim(folder, ConfigDict(CONFIG))
     assert json.loads((folder / "config.json").read_text())["width"] == 8
+    (folder / "metrics.jsonl").write_text('{"epoch": 1}\n')
     other = ConfigDict(CONFIG | {"width": 16, "measure": {"copies": 3}, "extra": 1})
     with pytest.raises(InputError) as error:
         results.claim(folder, other)
-    for part in ("width: 8 there, 16 here", "measure.copies: 2 there, 3 here", "extra: None there"):
+    for part in ("extra: None there, 1 here", "measure.copies: 2 there, 3 here", "and 1 more"):
         assert part in str(error.value)
     assert "seeds" not in str(error.value)
     assert json.loads((folder / "config.json").read_text())["width"] == 8

@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from ml_collections import ConfigDict
@@ -58,16 +59,32 @@ def test_runs_are_listed_as_they_stand(run, tmp_path):
     assert lines[5].strip() == "out of memory"
 
 
-def test_two_processes_do_not_run_in_one_folder(run):
-    folder = run("one", state="running", process=os.getppid())
-    message = f"process {os.getppid()} of {socket.gethostname()} is running in"
-    with pytest.raises(InputError, match=message), runs.noted(folder):
-        pass
+def test_two_processes_do_not_run_in_one_folder(run, monkeypatch):
+    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "SILENT_SECONDS", 1)
+    folder = run("one")
+    for host, process in ((socket.gethostname(), os.getppid()), ("another", 1)):
+        with runs.noted(folder):  # beats, as the other process would
+            path = folder / results.STATE
+            state = json.loads(path.read_text()) | {"host": host, "process": process}
+            path.write_text(json.dumps(state))
+            with pytest.raises(InputError, match=f"process {process} of {host} is running in"):
+                runs.check_free(folder)
+        # Its host or container is gone, and its number belongs to another process, if to any.
+        path.write_text(json.dumps(state | {"state": "running"}))
+        runs.check_free(folder)
     # Its own note, of an earlier life under the same number, is no obstacle.
-    own = run("own", state="running", process=os.getpid())
-    with runs.noted(own):
-        assert runs.read_state(own).alive
-    assert runs.read_state(own).state == "ended"
+    monkeypatch.setattr(runs, "SILENT_SECONDS", 60)
+    runs.check_free(run("own", state="running", process=os.getpid()))
+
+
+def test_a_run_is_listed_as_killed_once_it_gives_no_sign(run, tmp_path):
+    lost = run("lost", state="running", host="another", process=1)
+    assert [run.state for run in runs.found(tmp_path)] == ["running"]
+    long_ago = time.time() - 2 * runs.LOST_SECONDS
+    for path in lost.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    assert [run.state for run in runs.found(tmp_path)] == ["killed"]
 
 
 def test_the_command_lists_runs(run, tmp_path, capsys, monkeypatch):

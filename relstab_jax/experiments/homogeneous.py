@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import xarray as xr
 
-from relstab_jax.config import Config
+from relstab_jax.config import Config, Field, choice, positive, real, several, whole
+from relstab_jax.config import check as check_fields
 from relstab_jax.errors import InputError
 from relstab_jax.measures import diffusion, homogeneous
 
@@ -14,21 +15,39 @@ FIG_6 = ("stride_1", "stride_F")
 GEOMETRY = ("size", "filter_size", "stride", "depth")
 
 
+def _group(name: str, **fields: Field) -> dict[str, Field]:
+    network = {
+        "size": whole(2, 1024), "filter_size": whole(1, 1024), "stride": whole(1, 1024),
+        "depth": whole(1, 1024),
+    }  # fmt: skip
+    return {f"{name}.{field}": kind for field, kind in (network | fields).items()}
+
+
+FIELDS = (
+    _group("task1", xi=whole(), gap=whole(0), boundary=choice("wrap", "clamp"))
+    | _group("task2", xi=whole(), gap=whole(0))
+    | _group("stride_1", active=several(whole(0)))
+    | _group("stride_F", active=several(whole(0)))
+    | {
+        "sigmas": several(positive()),
+        "biases": several(real(-1e38)),
+        "walk.filter_sizes": several(whole(2, 1024)),
+        "walk.depth": whole(1, 1024),
+    }
+)
+MEASUREMENT = ()  # fields that may change for a run that has been trained
+
+
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
+    check_fields(config, FIELDS)
     for task in TASKS:
         homogeneous.sensitivities(task, **config[task].to_dict())
     for name in FIG_6:
         c = config[name]
         diffusion.receptive_field(**geometry(c))
-        if len(c.active) != 2 or min(c.active) < 0 or max(c.active) >= c.size:
+        if len(c.active) != 2 or max(c.active) >= c.size:
             raise InputError(f"{name}.active={c.active} must be two pixels below size={c.size}")
-    if not config.sigmas or min(config.sigmas) <= 0:
-        raise InputError(f"sigmas={config.sigmas} must be positive, and at least one")
-    if not config.biases:
-        raise InputError("biases=() names no bias")
-    if not config.walk.filter_sizes or min(config.walk.filter_sizes) < 2 or config.walk.depth < 1:
-        raise InputError("walk needs filter_sizes of at least 2 and a depth of at least 1")
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:

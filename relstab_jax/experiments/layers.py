@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from relstab_jax import models
 from relstab_jax.keys import key_of
 from relstab_jax.measures import filters
+from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
@@ -28,6 +29,8 @@ def sensitivities(
     seeds: Sequence[int],
     key: Key[Array, ""],
     measure: Measure,
+    *,
+    shuffles: int,
 ) -> xr.Dataset:
     """Measures networks in several states, as they are and with their channels shuffled.
 
@@ -38,14 +41,25 @@ def sensitivities(
         key: root of the permutations of channels: a seed has its own, the same in all states.
         measure: (features, networks) -> {layer: a NamedTuple of arrays [N], such as Sensitivity},
             where features is (network, images) -> {layer: f}, for a stack of N networks.
+        shuffles: number of permutations of the channels of each network.
 
     Returns:
         The fields of what `measure` returns, [state, channels, seed, layer]. The last layer is the
         predictor. Channels are all; mean, the mean channel of the maps, NaN for other layers; or
-        shuffled.
+        shuffled, the mean over permutations. And D_spread, G_spread and R_spread
+        [state, seed, layer], the standard deviations of the latter over permutations, NaN for one.
     """
-    keys = jax.vmap(lambda seed: key_of(key, seed))(np.array(seeds, np.uint32))
-    stacks = [stack for v in states.values() for stack in (v, jax.vmap(models.shuffled)(keys, v))]
+    numbers = np.array(seeds, np.uint32)
+
+    def shuffled(variables: Variables, permutation: int) -> Variables:
+        keys = jax.vmap(lambda seed: key_of(key, seed, permutation))(numbers)
+        return jax.vmap(models.shuffled)(keys, variables)
+
+    stacks = [
+        stack
+        for v in states.values()
+        for stack in (v, *(shuffled(v, permutation) for permutation in range(shuffles)))
+    ]
     networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
 
     def features(variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
@@ -57,16 +71,22 @@ def sensitivities(
 
     found = measure(features, networks)
     layers = [layer for channels, layer in found if channels == "all"]
-    shape = (len(states), 2, len(seeds))
+    shape = (len(states), 1 + shuffles, len(seeds))
     fields = {}
     for name in next(iter(found.values()))._fields:
         values = np.full((len(CHANNELS), *shape[::2], len(layers)), np.nan)
+        spread = np.full(values.shape[1:], np.nan)
         for (channels, layer), value in found.items():
-            plain, shuffled = np.moveaxis(np.asarray(getattr(value, name)).reshape(shape), 1, 0)
-            values[CHANNELS.index(channels), ..., layers.index(layer)] = plain
+            at = layers.index(layer)
+            plain, *mixed = np.moveaxis(np.asarray(getattr(value, name)).reshape(shape), 1, 0)
+            values[CHANNELS.index(channels), ..., at] = plain
             if channels == "all":
-                values[CHANNELS.index("shuffled"), ..., layers.index(layer)] = shuffled
+                values[CHANNELS.index("shuffled"), ..., at] = np.mean(mixed, axis=0)
+                if shuffles > 1:
+                    spread[..., at] = np.std(mixed, axis=0, ddof=1)
         fields[name] = (("channels", "state", "seed", "layer"), values)
+        if name in Sensitivity._fields:
+            fields[f"{name}_spread"] = (("state", "seed", "layer"), spread)
     coords = {
         "channels": list(CHANNELS),
         "state": list(states),

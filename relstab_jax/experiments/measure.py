@@ -9,10 +9,20 @@ import numpy as np
 import xarray as xr
 
 from relstab_jax import models
-from relstab_jax.config import Config
+from relstab_jax.config import (
+    PATH,
+    SEED,
+    SEEDS,
+    TEXT,
+    Config,
+    choice,
+    optional,
+    positive,
+    whole,
+)
+from relstab_jax.config import check as check_fields
 from relstab_jax.data import images as image_sets
 from relstab_jax.data import photographs
-from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism, sensitivity
@@ -24,19 +34,33 @@ NORMALISATIONS = {
     "imagenet": (image_sets.IMAGENET_MEAN, image_sets.IMAGENET_STD),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+FIELDS = {
+    "network": choice(*models.image_networks()),
+    "weights": PATH,
+    "image_size": optional(whole(1, 8192)),
+    "channels": choice(1, 3),
+    "num_classes": optional(whole()),
+    "images": PATH,
+    "number": whole(),
+    "split": TEXT,
+    "data_dir": optional(PATH),
+    "normalisation": optional(choice(*NORMALISATIONS)),
+    "delta": positive(),
+    "cut": whole(),
+    "interpolation": choice(*diffeomorphism.INTERPOLATIONS),
+    "transforms": whole(1, 2**16),
+    "shuffles": whole(1, 1000),
+    "seed": SEED,
+    "seeds": SEEDS,
+    "batch_size": optional(whole()),
+}
+MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
+    check_fields(config, FIELDS)
     measured_on = images(config)
-    if config.normalisation not in (None, *NORMALISATIONS):
-        known = ", ".join(map(repr, NORMALISATIONS))
-        raise InputError(f"normalisation={config.normalisation!r} is not known: use one of {known}")
-    if config.transforms < 1:
-        raise InputError(f"transforms={config.transforms} must be at least 1")
-    if config.interpolation not in diffeomorphism.INTERPOLATIONS:
-        known = ", ".join(diffeomorphism.INTERPOLATIONS)
-        raise InputError(f"interpolation={config.interpolation!r} is not known: use one of {known}")
     with warnings.catch_warnings(action="ignore"):  # `run` gives the warning
         diffeomorphism.checked_temperature(config.delta, config.cut, size(config))
     network(config)
@@ -126,7 +150,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             progress=True,
         )
 
-    measured = layers.sensitivities(model, states, seeds, key_of(config.seed, "shuffle"), measure)
+    measured = layers.sensitivities(
+        model, states, seeds, key_of(config.seed, "shuffle"), measure, shuffles=config.shuffles
+    )
     return xr.merge([measured, layers.spectra(states, seeds)])
 
 

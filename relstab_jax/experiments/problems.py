@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from relstab_jax.config import Config
+from relstab_jax.config import FLAG, PATH, Config, choice, optional, real, whole
 from relstab_jax.data import images, scale_detection
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
@@ -20,6 +20,7 @@ from relstab_jax.training.data_parallel import Task
 
 SCALE_DETECTION = "scale_detection_2d"
 MOVES = ("unit_vector", "neighbours")
+RULES = ("L2", "Linf", "quadrant")
 
 Features = Callable[[PyTree, Array], Mapping[str, Array]]  # (network, images) -> {layer: f}
 
@@ -52,6 +53,27 @@ IMAGE_SETS = {
         *(224, 3, 1000, images.IMAGENET_MEAN, images.IMAGENET_STD), test="validation", streamed=True
     ),
 }
+
+
+# What there is to learn, and of the two-dimensional task alone: its geometry and its deformations.
+FIELDS = {
+    "data": choice(*IMAGE_SETS, SCALE_DETECTION),
+    "data_dir": optional(PATH),
+    "train_points": optional(whole()),
+    "validation_points": whole(),
+    "test_points": optional(whole()),
+    "noise": real(),
+    "augment": FLAG,
+    "selection": choice("validation", "test"),
+}
+OF_SCALE_DETECTION = {
+    "size": whole(2, 128),
+    "xi": whole(),
+    "gap": whole(0),
+    "rule": choice(*RULES),
+    "periodic": FLAG,
+}
+DEFORMATIONS = {"moves": choice(*MOVES)}
 
 
 class Shape(NamedTuple):
@@ -91,16 +113,9 @@ class Problem(NamedTuple):
 
 
 def shape(config: Config) -> Shape:
-    """Returns what the network of a configuration has to fit.
-
-    Raises:
-        InputError: for an unknown set of examples.
-    """
+    """Returns what the network of a configuration has to fit."""
     if config.data == SCALE_DETECTION:
         return Shape(config.size, 1, 1)
-    if config.data not in IMAGE_SETS:
-        known = ", ".join([*IMAGE_SETS, SCALE_DETECTION])
-        raise InputError(f"data={config.data!r} is not known: use one of {known}")
     return Shape(*IMAGE_SETS[config.data][:3])
 
 
@@ -123,7 +138,7 @@ def part_sizes(config: Config) -> Parts:
     )
     train = all_train - held_out if train is None else train
     test = all_test if test is None else test
-    if validation < 1 or train < 1 or train + held_out > all_train:
+    if train < 1 or train + held_out > all_train:
         raise InputError(
             f"train_points={train} and validation_points={validation} must be at least 1, and "
             f"together at most the {all_train} training images of {config.data}"

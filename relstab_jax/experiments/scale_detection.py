@@ -13,7 +13,18 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from relstab_jax import models
-from relstab_jax.config import Config
+from relstab_jax.config import (
+    FLAG,
+    SEED,
+    SEEDS,
+    Config,
+    choice,
+    optional,
+    positive,
+    real,
+    whole,
+)
+from relstab_jax.config import check as check_fields
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
 from relstab_jax.keys import key_of
@@ -26,7 +37,38 @@ from relstab_jax.training.sweep import Data, Rules, Sweep, collected, compile_sw
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
-PRECISIONS = ("bfloat16", "tensorfloat32", "float32")  # of matrix products in training
+
+TRAINING = {
+    "task": choice(1, 2),
+    "size": whole(2, 4096),
+    "xi": whole(),
+    "gap": whole(0),
+    "train_points": whole(),
+    "validation_points": whole(),
+    "width": whole(1, 2**16),
+    "depth": whole(1, 1024),
+    "filter_size": whole(1, 4096),
+    "stride": whole(1, 4096),
+    "strided_layers": optional(whole(0, 1024)),
+    "alpha": positive(),
+    "seed": SEED,
+    "seeds": SEEDS,
+    "learning_rate": real(),
+    "batch_size": whole(),
+    "ridge": real(),
+    "look_every": whole(),
+    "patience": whole(),
+    "max_epochs": whole(),
+    "precision": choice("bfloat16", "tensorfloat32", "float32"),  # of products in training
+    "checkpoint_minutes": real(),
+}
+MEASUREMENT = {  # may change for a run that has been trained
+    "copies": whole(1, 2**16),
+    "rectified_noise": FLAG,
+    "boundary": choice("wrap", "clamp"),
+    "measure_batch_size": whole(),
+}
+FIELDS = TRAINING | MEASUREMENT
 
 
 class Keys(NamedTuple):
@@ -62,6 +104,7 @@ def network(config: Config, active_pixels: int | None = None) -> Model:
 
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
+    check_fields(config, FIELDS)
     _, labels = task.points(config.task, config.size, config.xi, config.gap)
     task.split_sizes(labels, config.train_points, config.validation_points)
     network(config)
@@ -70,29 +113,10 @@ def check(config: Config) -> None:
         raise InputError(f"batch_size={batch} must lie between 1 and train_points={P}")
     if P % batch:
         raise InputError(f"batch_size={batch} does not divide train_points={P}")
-    seeds = config.seeds
-    if not seeds:
-        raise InputError("seeds=() names no seed: use for instance --config.seeds=0,1,2,3")
-    if len(set(seeds)) < len(seeds):
-        twice = sorted({s for s in seeds if seeds.count(s) > 1})
-        raise InputError(f"seeds={tuple(seeds)} names {twice} more than once")
-    if min(seeds) < 0:
-        raise InputError(f"seeds={tuple(seeds)} must not be negative")
-    for field in ("learning_rate", "ridge", "checkpoint_minutes"):
-        if config[field] < 0:
-            raise InputError(f"{field}={config[field]} must not be negative")
-    for field in ("look_every", "patience", "max_epochs", "copies", "measure_batch_size"):
-        if config[field] < 1:
-            raise InputError(f"{field}={config[field]} must be at least 1")
     if config.max_epochs % config.look_every:
         raise InputError(
             f"max_epochs={config.max_epochs} must be a multiple of look_every={config.look_every}"
         )
-    if config.boundary not in ("wrap", "clamp"):
-        raise InputError(f"boundary={config.boundary!r} is not known: use 'wrap' or 'clamp'")
-    if config.precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        raise InputError(f"precision={config.precision!r} is not known: use one of {known}")
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """Deep networks learn images or the two-dimensional task; D, G, R of each layer (Sections 2, 3)."""
 
 import pathlib
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +12,47 @@ import xarray as xr
 from jaxtyping import Array, Integer, Key
 
 from relstab_jax import models
-from relstab_jax.config import Config
+from relstab_jax.config import SEED, SEEDS, Config, choice, positive, real, whole
+from relstab_jax.config import check as check_fields
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, problems
 from relstab_jax.keys import key_of
+from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers, streamed
 from relstab_jax.training.data_parallel import Data, Sizes
 from relstab_jax.training.fit_images import fit
 
-CHOICES = {
-    "precision": ("bfloat16", "tensorfloat32", "float32"),  # of matrix products in training
-    "optimizer": ("sgd", "adam"),
-    "selection": ("validation", "test"),
+TRAINING = {
+    **problems.FIELDS,
+    **problems.OF_SCALE_DETECTION,
+    "network": choice(*models.image_networks()),
+    "seed": SEED,
+    "seeds": SEEDS,
+    "seeds_at_once": whole(),
+    "epochs": whole(),
+    "batch_size": whole(),
+    "micro_batches": whole(),
+    "optimizer": choice("sgd", "adam"),
+    "learning_rate": real(),
+    "momentum": real(0, 1),
+    "weight_decay": real(),
+    "annealing": real(),
+    "precision": choice("bfloat16", "tensorfloat32", "float32"),  # of products in training
+    "evaluation_batch_size": whole(),
+    "checkpoint_minutes": real(),
 }
+MEASUREMENT = {  # may change for a run that has been trained
+    **problems.DEFORMATIONS,
+    "delta": positive(),
+    "cut": whole(),
+    "copies": whole(1, 2**16),
+    "measure_points": whole(2),
+    "measure_batch_size": whole(),
+    "shuffles": whole(1, 1000),
+}
+FIELDS = TRAINING | MEASUREMENT
 
 
 class Keys(NamedTuple):
@@ -59,30 +86,22 @@ def training_devices() -> list[Any]:
 
 def check(config: Config) -> None:
     """Raises an InputError where the configuration asks for what cannot be."""
-    for field, allowed in CHOICES.items():
-        if config[field] not in allowed:
-            choices = ", ".join(map(repr, allowed))
-            raise InputError(f"{field}={config[field]!r} is not known: use one of {choices}")
-    for field in ("learning_rate", "momentum", "weight_decay", "annealing", "checkpoint_minutes"):
-        if config[field] < 0:
-            raise InputError(f"{field}={config[field]} must not be negative")
-    for field in ("epochs", "seeds_at_once", "evaluation_batch_size", "measure_batch_size"):
-        if config[field] < 1:
-            raise InputError(f"{field}={config[field]} must be at least 1")
-    seeds = config.seeds
-    if not seeds:
-        raise InputError("seeds=() names no seed: use for instance --config.seeds=0,1,2,3")
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(f"seeds={tuple(seeds)} must be all different, and not negative")
+    of_pixels = problems.OF_SCALE_DETECTION | problems.DEFORMATIONS
+    is_of_pixels = config.get("data") == problems.SCALE_DETECTION
+    check_fields(config, FIELDS, absent=() if is_of_pixels else of_pixels)
     network(config)
     data_parallel.check_batch(config.batch_size, config.micro_batches, len(training_devices()))
     train, _, test = problems.part_sizes(config)
     if config.batch_size > train:
         raise InputError(f"batch_size={config.batch_size} is more than the {train} training points")
-    if not 2 <= config.measure_points <= test:
+    if config.measure_points > test:
         raise InputError(
             f"measure_points={config.measure_points} must lie between 2 and the {test} test points"
         )
+    if config.data in problems.IMAGE_SETS:
+        with warnings.catch_warnings(action="ignore"):  # the measurement gives the warning
+            size = problems.shape(config).image_size
+            diffeomorphism.checked_temperature(config.delta, config.cut, size)
 
 
 def optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -166,7 +185,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         measured = test[:, : config.measure_points]
         return problem.measure(features, networks, key_measure, seeds, measured)
 
-    measured = layers.sensitivities(model, states, config.seeds, key_shuffle, measure)
+    measured = layers.sensitivities(
+        model, states, config.seeds, key_shuffle, measure, shuffles=config.shuffles
+    )
     trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})
     return xr.merge([measured, layers.spectra(states, config.seeds), trainings])
 

@@ -29,6 +29,7 @@ __all__ = [
     "create",
     "from_flax",
     "from_torch",
+    "image_networks",
     "kernels",
     "like",
     "names",
@@ -42,6 +43,11 @@ _FAMILY_OF = {name: family for family in _FAMILIES for name in family.NAMES}
 def names() -> list[str]:
     """Returns the names that `create` knows."""
     return list(_FAMILY_OF)
+
+
+def image_networks() -> list[str]:
+    """Returns those of two-dimensional images, which need no options."""
+    return [name for name in names() if name not in simple_cnn.NAMES]
 
 
 def _family(name: str):

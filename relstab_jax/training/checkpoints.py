@@ -1,28 +1,41 @@
 """Checkpoints of a run, by Orbax: written beside the run, atomic, the newest two kept."""
 
+import errno
 import logging
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from relstab_jax.errors import InputError, reading, some
+from relstab_jax.errors import InputError, reading, some, writing
 from relstab_jax.models import Variables
 
 _log = logging.getLogger(__name__)
+
+_OVERHEAD_BYTES = 2**20  # of a checkpoint, beside its arrays
 
 
 class Checkpoints:
     """The checkpoints in `folder`, one for each step at which the run saved."""
 
     def __init__(self, folder: pathlib.Path):
+        self._folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: PyTree) -> None:
-        """Saves `state`, a pytree of arrays, in the background."""
+        """Saves `state`, a pytree of arrays, in the background.
+
+        Raises:
+            Unwritten: where there is no room for it.
+        """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD_BYTES
+        with writing(self._folder):
+            if shutil.disk_usage(self._folder).free < needed:
+                raise OSError(errno.ENOSPC, f"it takes {needed / 2**20:.0f} MiB, more than is free")
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:

@@ -66,7 +66,7 @@ def test_summary_says_what_was_found(dataset):
         ("stride_F.filter_size", 3, "stride=2 is neither 1 nor the filter size, 3"),
         ("sigmas", (0.5, 0.0), "sigmas="),
         ("biases", (), "biases="),
-        ("walk.filter_sizes", (1, 3), "filter_sizes of at least 2"),
+        ("walk.filter_sizes", (1, 3), "walk.filter_sizes=1 must be at least 2"),
     ],
 )
 def test_bad_configurations_are_refused(field, value, message):

@@ -121,13 +121,13 @@ def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"network": "LeNett"}, "unknown network 'LeNett'"),
+        ({"network": "LeNett"}, "network='LeNett' is not known"),
         ({"number": 51}, "P=51 images must be at least 2 and at most the 50"),
         ({"images": "nowhere/deep"}, "there is no such folder"),
         ({"images": "mnist"}, "holds no prepared mnist"),
         ({"normalisation": "mnist"}, "normalisation='mnist' is not known: use one of 'cifar10'"),
         ({"cut": 1}, "cut=1 must lie between 2 and 16"),
-        ({"delta": -1.0}, "delta=-1.0 pixels must be positive"),
+        ({"delta": -1.0}, "delta=-1.0 must be more than 0"),
         ({"transforms": 0}, "transforms=0 must be at least 1"),
         ({"interpolation": "cubic"}, "'cubic' is not known"),
         ({"weights": "missing.safetensors"}, "no such file"),

@@ -142,14 +142,14 @@ def test_a_diverging_seed_is_marked(tmp_path):
         ({"stride": 3}, "divisible by"),
         ({"batch_size": 64}, "batch_size=64 must lie between 1 and train_points=48"),
         ({"batch_size": 7}, "batch_size=7 does not divide train_points=48"),
-        ({"seeds": ()}, "names no seed"),
+        ({"seeds": ()}, "names none"),
         ({"seeds": (0, 1, 0)}, r"names \[0\] more than once"),
-        ({"seeds": (-1,)}, "must not be negative"),
+        ({"seeds": (-1,)}, "seeds=-1 must be at least 0"),
         ({"copies": 0}, "copies=0 must be at least 1"),
         ({"max_epochs": 15}, "max_epochs=15 must be a multiple of look_every=10"),
         ({"boundary": "mirror"}, "boundary='mirror' is not known"),
         ({"precision": "float8"}, "precision='float8' is not known"),
-        ({"learning_rate": -0.1}, "learning_rate=-0.1 must not be negative"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1 must be at least 0"),
     ],
 )
 def test_bad_input_is_one_sentence(fields, message):
