@@ -44,6 +44,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.learning_rate = 0.01  # times H
     config.batch_size = 8
     config.ridge = 0.01
+    config.look_ahead = True  # compute only the steps that may learn; with False, every step
     config.look_every = 10  # epochs
     config.patience = 500  # training goes on to this multiple of the interpolation epoch
     config.max_epochs = 600_000

@@ -1,16 +1,15 @@
 """Section 4: many seeds of the simple CNN learn a scale-detection task; D, G, R of every layer."""
 
+import math
 import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int, Integer, Key
+from jaxtyping import Array, Int, Integer, Key
 
 from relstab_jax import models
 from relstab_jax.config import (
@@ -33,10 +32,21 @@ from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.training import losses
 from relstab_jax.training.fit import fit
-from relstab_jax.training.sweep import Data, Rules, Sweep, collected, compile_sweep, seed_sharding
+from relstab_jax.training.sweep import (
+    Data,
+    Descent,
+    Network,
+    Rules,
+    Sweep,
+    collected,
+    compile_sweep,
+    seed_sharding,
+)
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
+PRECISIONS = {"bfloat16": 2.0**-8, "tensorfloat32": 2.0**-11, "float32": 2.0**-24}
+"""Of matrix products in training, with how far each rounds a number."""
 
 TRAINING = {
     "task": choice(1, 2),
@@ -56,10 +66,11 @@ TRAINING = {
     "learning_rate": real(),
     "batch_size": whole(),
     "ridge": real(),
+    "look_ahead": FLAG,
     "look_every": whole(),
     "patience": whole(),
     "max_epochs": whole(),
-    "precision": choice("bfloat16", "tensorfloat32", "float32"),  # of products in training
+    "precision": choice(*PRECISIONS),
     "checkpoint_minutes": real(),
 }
 MEASUREMENT = {  # may change for a run that has been trained
@@ -117,6 +128,11 @@ def check(config: Config) -> None:
         raise InputError(
             f"max_epochs={config.max_epochs} must be a multiple of look_every={config.look_every}"
         )
+    if descent(config).decay <= 0:
+        raise InputError(
+            f"learning_rate={config.learning_rate} times ridge={config.ridge} is too large: a step "
+            f"would turn the filters round; it must be below depth/2 = {config.depth / 2:g}"
+        )
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
@@ -136,16 +152,16 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     padded = -(-S // sharding.num_devices) * sharding.num_devices
     index = np.array([*config.seeds, *[config.seeds[-1]] * (padded - S)], np.uint32)
 
-    def inputs_and_labels(chosen: Int[Array, " n"]) -> tuple[Array, Array]:
-        return task.images(jnp.asarray(positions)[chosen], config.size), jnp.asarray(labels)[chosen]
-
-    def prepare(index: Integer[Array, ""]) -> tuple[Keys, Data, tuple[Array, Array]]:
+    def prepare(index: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
         keys = seed_keys(config.seed, index)
         split = task.split(keys.split, labels, config.train_points, config.validation_points)
-        data = Data(keys.order, inputs_and_labels(split.train), inputs_and_labels(split.validation))
-        return keys, data, (jnp.asarray(positions)[split.test], jnp.asarray(labels)[split.test])
+        return keys, {
+            name: (jnp.asarray(positions)[chosen], jnp.asarray(labels)[chosen])
+            for name, chosen in split._asdict().items()
+        }
 
-    keys, data, test = jax.jit(jax.vmap(prepare), out_shardings=sharding)(index)
+    keys, points = jax.jit(jax.vmap(prepare), out_shardings=sharding)(index)
+    data, test = training_data(config, keys.order, points, sharding), points["test"]
 
     rules = Rules(config.look_every, config.patience, config.max_epochs)
     with jax.default_matmul_precision(config.precision):
@@ -170,8 +186,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     evaluate = jax.jit(jax.vmap(evaluate), out_shardings=sharding)
     with jax.default_matmul_precision("highest"):
         at_init, at_end = (
-            collected(evaluate(state.variables, keys.measure, data.train, test), S)
-            for state in (initial, trained)
+            collected(evaluate(variables, keys.measure, points["train"], test), S)
+            for variables in (initial.variables, sweep.trained(trained))
         )
 
     def both(name: str) -> np.ndarray:
@@ -215,28 +231,74 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     ).transpose("state", "channels", "seed", "layer", "tap")
 
 
+def training_data(
+    config: Config,
+    orders: Key[Array, " S"],
+    points: dict[str, tuple[Int[Array, "S P 2"], Int[Array, "S P"]]],
+    sharding: NamedSharding,
+) -> Data:
+    """Makes what a sweep learns from of positions and labels, "train" and "validation"."""
+    strides = task_strides(config)
+
+    def distinct(name: str) -> simple_cnn.DistinctPatches:
+        positions = collected(points[name][0], len(orders))
+        images = np.asarray(task.images(jnp.asarray(positions), config.size))
+        made = [simple_cnn.distinct(each, config.filter_size, strides) for each in images]
+        return jax.device_put(simple_cnn.stacked(made), sharding)
+
+    images = jax.jit(lambda positions: task.images(positions, config.size), out_shardings=sharding)
+    positions, labels = points["train"]
+    return Data(
+        orders,
+        images(positions),
+        labels,
+        distinct("train"),
+        (distinct("validation"), points["validation"][1]),
+    )
+
+
+def task_strides(config: Config) -> tuple[int, ...]:
+    """Returns the stride of each layer."""
+    strided = config.depth if config.strided_layers is None else config.strided_layers
+    return (config.stride,) * strided + (1,) * (config.depth - strided)
+
+
 def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> Sweep:
     """Compiles the training of a configuration, on images of points of the task and no others."""
     model = network(config, active_pixels=2)
+
+    def outputs_at(variables: Variables, decay: Array, images: simple_cnn.DistinctPatches) -> Array:
+        return simple_cnn.outputs(variables, images, decay, config.alpha)[..., 0]
+
     return compile_sweep(
-        model,
-        optax.sgd(config.learning_rate * config.width),
-        objective(model, config.ridge),
+        Network(
+            model.init,
+            lambda variables, decay, images: model.apply(variables, images, decay)[:, 0],
+            outputs_at,
+            simple_cnn.with_kernels_times,
+        ),
+        descent(config),
         rules,
         train_points=config.train_points,
-        batch_size=config.batch_size,
         sharding=sharding,
     )
 
 
-def objective(model: Model, ridge: float) -> Callable[..., tuple[Array, Array]]:
-    """Returns (variables, inputs, labels) -> (hinge loss + ridge · Σ‖w‖²/(HK), hinge loss)."""
+def descent(config: Config) -> Descent:
+    """Returns the steps on hinge loss + ridge · Σ‖w‖²/(HK), of size learning_rate · H (App. B.2).
 
-    def loss(variables: Variables, x: Array, y: Array) -> tuple[Array, Array]:
-        hinge = losses.hinge(model.apply(variables, x)[:, 0], y)
-        return hinge + ridge * losses.ridge(simple_cnn.kernels(variables)), hinge
-
-    return loss
+    Outputs change by a factor of about exp(-shrinking) in a step that learns nothing. The window
+    over which margins are foreseen is so long that their bound is off by some three steps.
+    """
+    shrinking = 2 * config.learning_rate * config.ridge
+    ahead = 2 * math.ceil(math.sqrt(3 / max(shrinking, 1e-6)))
+    return Descent(
+        rate=config.learning_rate * config.width,
+        decay=1 - shrinking / config.depth,
+        batch_size=config.batch_size,
+        ahead=ahead if config.look_ahead else 0,
+        rounding=128 * PRECISIONS[config.precision],
+    )
 
 
 def evaluation(
@@ -244,7 +306,7 @@ def evaluation(
     model: Model,
     variables: Variables,
     key: Key[Array, ""],
-    train: tuple[Float[Array, "P L 1"], Int[Array, " P"]],
+    train: tuple[Int[Array, "P 2"], Int[Array, " P"]],
     test: tuple[Int[Array, "T 2"], Int[Array, " T"]],
 ) -> dict[str, Array]:
     """Returns what is known of one network: sensitivities on the test points, errors, filters.
@@ -289,7 +351,7 @@ def evaluation(
             batch_size=config.measure_batch_size,
         )
 
-    on_train, on_test = outputs(train[0]), outputs(x)
+    on_train, on_test = outputs(task.images(train[0], config.size)), outputs(x)
     return stacked | {
         "mean_filter": jnp.stack([w.mean(axis=(1, 2)) for w in simple_cnn.kernels(variables)]),
         "train_loss": losses.hinge(on_train, train[1]),

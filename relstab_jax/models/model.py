@@ -31,7 +31,7 @@ class Model(NamedTuple):
     """
 
     init: Callable[[Key[Array, ""]], Variables]
-    apply: Callable[[Variables, Float[Array, "P ..."]], Float[Array, "P classes"]]
+    apply: Callable[..., Float[Array, "P classes"]]
     features: Callable[..., Features]
     train: Callable[..., tuple[Float[Array, "P classes"], Variables]]
 

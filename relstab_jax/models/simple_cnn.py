@@ -1,13 +1,15 @@
 """The one-dimensional CNN of Section 4, in the NTK parametrisation.
 
-Its inputs are almost empty. Where patches do not overlap, all patches without an active pixel look
-the same, in every layer. `build(..., active_pixels=A)` therefore computes one patch of each layer
-for the background and A for each image, instead of all: the same function, in fewer operations.
+Its inputs are almost empty, so that most patches look like others. Two forms of the network compute
+the same outputs in fewer operations. `build(..., active_pixels=A)` is for batches: where patches do
+not overlap, it computes one patch of each layer for the background and A for each image.
+`outputs` is for many images that are known beforehand, and for every stride: `distinct` finds the
+patches that differ, over all images and positions, and each is computed once.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import flax.linen as nn
@@ -93,21 +95,89 @@ def distinct_patches(x: DistinctRows, filter_size: int) -> DistinctRows:
     return DistinctRows((select @ x.values).reshape(N, -1), row)
 
 
+class DistinctPatches(NamedTuple):
+    """P images in which every patch is held once, however often it occurs.
+
+    Attributes:
+        pixels: the pixels that differ [N_0, C].
+        rows: for each layer k, the patches that differ [N_k, F]: row of layer k - 1 at each tap.
+        positions: row of the last layer at each of its pixels [P, L_K].
+    """
+
+    pixels: Float[Array | np.ndarray, "*S N C"]
+    rows: tuple[Int[Array | np.ndarray, "*S N F"], ...]
+    positions: Int[Array | np.ndarray, "*S P L"]
+
+
+def distinct(
+    images: Float[np.ndarray, "P L C"], filter_size: int, strides: tuple[int, ...]
+) -> DistinctPatches:
+    """Finds the patches of each layer that differ, on the host."""
+    P, L, C = images.shape
+    pixels, row = np.unique(images.reshape(-1, C), axis=0, return_inverse=True)
+    row = row.reshape(P, L)
+    rows = []
+    for stride in strides:
+        seen = np.asarray(patches(jnp.asarray(row[..., None]), filter_size, stride))
+        found, row = np.unique(seen.reshape(-1, filter_size), axis=0, return_inverse=True)
+        rows.append(found.astype(np.int32))
+        row = row.astype(np.int32).reshape(seen.shape[:2])
+    return DistinctPatches(pixels, tuple(rows), row)
+
+
+def stacked(of_seeds: Sequence[DistinctPatches]) -> DistinctPatches:
+    """Stacks the images of several seeds; with fewer patches than another, row 0 is repeated."""
+
+    def stack(*arrays: np.ndarray) -> np.ndarray:
+        longest = max(len(a) for a in arrays)
+        return np.stack([np.pad(a, [(0, longest - len(a)), (0, 0)]) for a in arrays])
+
+    return jax.tree.map(stack, *of_seeds)
+
+
+def outputs(
+    variables: Variables, images: DistinctPatches, decay: Float[Array, " T"], alpha: float = 1.0
+) -> Float[Array, "T P classes"]:
+    """Returns the outputs of T networks, whose filters are `decay` times those of `variables`.
+
+    A convolution multiplies each distinct row by the filter of each tap and adds up the products
+    that meet in a patch, since patches outnumber the rows that they are made of.
+    """
+    params = variables["params"]
+    T = len(decay)
+    f = jnp.broadcast_to(images.pixels, (T, *images.pixels.shape))
+    for k, rows in enumerate(images.rows, start=1):
+        w, b = params[f"conv{k}"]["kernel"], params[f"conv{k}"]["bias"]
+        F, C, H = w.shape
+        products = [(f.reshape(-1, C) @ w[tap]).reshape(T, -1, H) for tap in range(F)]
+        z = sum(product[:, rows[:, tap]] for tap, product in enumerate(products))
+        f = _activation(decay[:, None, None] * z / math.sqrt(F * C) + b[None, None], F)
+    beta, c = params["readout"]["kernel"], params["readout"]["bias"]
+    of_rows = f @ beta / len(beta)
+    return alpha * (of_rows[:, images.positions].mean(axis=2) + c[None, None])
+
+
+def _activation(z: Float[Array, "*N H"], filter_size: int) -> Float[Array, "*N H"]:
+    return math.sqrt(filter_size) * nn.relu(z)
+
+
 class Conv(nn.Module):
-    """√F · ReLU(patches · w / √(F · C_in) + b), with w, b ~ N(0, 1) at initialisation."""
+    """√F · ReLU(decay · patches · w / √(F · C_in) + b), with w, b ~ N(0, 1) at initialisation."""
 
     width: int
     filter_size: int
 
     @nn.compact
-    def __call__(self, seen: Float[Array, "*N FC"]) -> Float[Array, "*N H"]:
+    def __call__(
+        self, seen: Float[Array, "*N FC"], decay: Float[Array, ""] | float
+    ) -> Float[Array, "*N H"]:
         """Returns the representation after the activation."""
         F, H, FC = self.filter_size, self.width, seen.shape[-1]
         normal = nn.initializers.normal(1.0, seen.dtype)
         w = self.param("kernel", normal, (F, FC // F, H)).reshape(FC, H)
         b = self.param("bias", normal, (H,))
-        z = seen.reshape(-1, FC) @ w / math.sqrt(FC) + b[None]
-        return math.sqrt(F) * nn.relu(z).reshape(*seen.shape[:-1], H)
+        z = decay * (seen.reshape(-1, FC) @ w) / math.sqrt(FC) + b[None]
+        return _activation(z, F).reshape(*seen.shape[:-1], H)
 
 
 class MeanReadout(nn.Module):
@@ -136,17 +206,19 @@ class SimpleCNN(nn.Module):
     active_pixels: int | None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "P L C"]) -> tuple[Float[Array, "P classes"], Features]:
-        """Returns the outputs and {"conv1": f_1 [P, L_1, H], ...}."""
+    def __call__(
+        self, x: Float[Array, "P L C"], decay: Float[Array, ""] | float = 1.0
+    ) -> tuple[Float[Array, "P classes"], Features]:
+        """Returns the outputs and {"conv1": f_1 [P, L_1, H], ...}, with filters times `decay`."""
         features = OrderedDict()
         rows = distinct_pixels(x, self.active_pixels) if self.active_pixels else None
         for k, stride in enumerate(self.strides, start=1):
             conv = Conv(self.width, self.filter_size, name=f"conv{k}")
             if rows is None:
-                x = conv(patches(x, self.filter_size, stride))
+                x = conv(patches(x, self.filter_size, stride), decay)
             else:
                 seen = distinct_patches(rows, self.filter_size)
-                rows = DistinctRows(conv(seen.values), seen.row)
+                rows = DistinctRows(conv(seen.values, decay), seen.row)
                 x = rows.images()
             features[f"conv{k}"] = x
         return MeanReadout(self.num_classes, self.alpha, name="readout")(x), features
@@ -156,6 +228,14 @@ def kernels(variables: Variables) -> list[Float[Array, "F _ H"]]:
     """Returns the raw filters w_1 .. w_K, first layer first: what the ridge acts on."""
     params = variables["params"]
     return [params[f"conv{k}"]["kernel"] for k in range(1, len(params))]
+
+
+def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variables:
+    """Returns the variables with every filter multiplied by `factor`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: x * factor if "conv" in path[1].key and path[2].key == "kernel" else x,
+        variables,
+    )
 
 
 def build(
@@ -173,6 +253,8 @@ def build(
     active_pixels: int | None = None,
 ) -> Model:
     """Makes the CNN of Section 4 for inputs [P, image_size, channels].
+
+    The Model's `apply` takes an option: `decay` multiplies every filter.
 
     Args:
         name: "SimpleCNN".
@@ -214,10 +296,10 @@ def build(
     if set(strides) != {filter_size}:
         active_pixels = None  # patches overlap
     net = SimpleCNN(width, filter_size, strides, num_classes, alpha, active_pixels)
-    forward = cast(Callable[[Variables, Array], tuple[Array, Features]], net.apply)
+    forward = cast(Callable[..., tuple[Array, Features]], net.apply)
     return Model(
         init=lambda key: net.init(key, jnp.zeros((1, image_size, channels))),
-        apply=lambda variables, images: forward(variables, images)[0],
+        apply=lambda variables, images, decay=1.0: forward(variables, images, decay)[0],
         features=lambda variables, images: forward(variables, images)[1],
         train=lambda variables, images, key, axis_name=None: (
             forward(variables, images)[0],

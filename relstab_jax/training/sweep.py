@@ -1,5 +1,18 @@
-"""Training of many seeds at once: one compiled call, the seed axis sharded over the devices."""
+"""Training of many seeds at once: one compiled call, the seed axis sharded over the devices.
 
+Gradient descent on a hinge loss and a ridge. Where no margin of a batch is below 1, the gradient of
+the hinge is zero and the step does no more than multiply the filters by `decay`. So the variables
+stay as the last step that learned left them, and the decay since is a factor, in the forward pass
+too: nothing is computed for a step that learns nothing, and leaving it out changes no bit.
+
+Which step learns next is seen ahead of time. Until then every margin is a function of the step
+alone, smooth and slow: it is computed for all points at the first, the middle and the last of the
+next `ahead` steps, `_least` bounds it between, and every step that may have a margin below 1 is
+computed. Where steps that learn follow close on each other, every step is computed instead.
+"""
+
+import functools
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,19 +20,53 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from relstab_jax.models import Model, Variables
+from relstab_jax.models import Variables
 from relstab_jax.training import losses
 
 # Without it XLA copies all parameters in every step, before it updates them.
 UPDATE_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
-Objective = Callable[[Variables, Array, Array], tuple[Float[Array, ""], Float[Array, ""]]]
+LOOK_COSTS = 8  # computed steps, about as many as margins at three instants
+
+
+class Network(NamedTuple):
+    """What is trained: a network whose filters the ridge shrinks.
+
+    Attributes:
+        init: key -> variables.
+        outputs: (variables, decay, inputs [B, ...]) -> outputs [B], with filters times `decay`.
+        outputs_at: (variables, decay [T], points) -> outputs [T, P], of all points of a set.
+        shrunk: (variables, decay) -> variables, with filters times `decay`.
+    """
+
+    init: Callable[[Key[Array, ""]], Variables]
+    outputs: Callable[[Variables, Float[Array, ""], Array], Float[Array, " B"]]
+    outputs_at: Callable[[Variables, Float[Array, " T"], Any], Float[Array, "T P"]]
+    shrunk: Callable[[Variables, Float[Array, ""]], Variables]
+
+
+class Descent(NamedTuple):
+    """How a step changes the variables.
+
+    Attributes:
+        rate: w <- decay · w - rate · (gradient of the hinge loss).
+        decay: of the filters in a step, by the ridge, between 0 and 1.
+        batch_size: points of a step, a divisor of P; an epoch visits all in a new order.
+        ahead: over how many steps margins are foreseen, an even number; with 0 every step is
+            computed.
+        rounding: how far margins computed in different ways may lie apart.
+    """
+
+    rate: float
+    decay: float
+    batch_size: int
+    ahead: int
+    rounding: float
 
 
 class Rules(NamedTuple):
@@ -36,30 +83,48 @@ class Rules(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Points of one seed: inputs [P, ..., C] and labels ±1 [P]; `key` orders the epochs."""
+    """Points of one seed, with labels ±1; `key` orders the epochs.
+
+    Attributes:
+        key: of the order of every epoch.
+        inputs: of the training points [P, ...].
+        labels: of the training points [P].
+        train: the training points as `Network.outputs_at` takes them.
+        validation: points, as it takes them, and their labels [V].
+    """
 
     key: Key[Array, "..."]
-    train: tuple[Float[Array, "..."], Int[Array, "..."]]
-    validation: tuple[Float[Array, "..."], Int[Array, "..."]]
+    inputs: Float[Array, "..."]
+    labels: Int[Array, "..."]
+    train: Any
+    validation: tuple[Any, Int[Array, "..."]]
 
 
 class Seed(NamedTuple):
     """One network in training; a sweep stacks seeds along a leading axis.
 
     Attributes:
-        variables: of the network.
-        optimizer: state of the optimizer.
+        variables: of the network before step `since`.
+        since: the step after the last that learned; the filters have decayed from there on.
+        gap: steps between the last two that learned.
+        margins: of all training points, at steps `seen`, `seen` + ahead/2, `seen` + ahead [3, P].
+        seen: the step at which margins were last foreseen; before `since`, they are void.
         order: of the training points in this epoch [P].
         loss: mean training loss of the epoch so far, weighted as if the epoch were complete.
+        computed: how many steps were computed.
         interpolation_epoch: e*; 0 before it.
         epochs: at which the seed stopped; 0 while it trains.
         diverged: whether it stopped because its loss was not finite.
     """
 
     variables: Variables
-    optimizer: Any
+    since: Int[Array, "..."]
+    gap: Int[Array, "..."]
+    margins: Float[Array, "..."]
+    seen: Int[Array, "..."]
     order: Int[Array, "..."]
     loss: Float[Array, "..."]
+    computed: Int[Array, "..."]
     interpolation_epoch: Int[Array, "..."]
     epochs: Int[Array, "..."]
     diverged: Bool[Array, "..."]
@@ -71,6 +136,7 @@ class Look(NamedTuple):
     train_loss: Float[Array, " S"]
     validation_error: Float[Array, " S"]
     interpolation_epoch: Int[Array, " S"]
+    computed_steps: Int[Array, " S"]
     stopped: Bool[Array, " S"]
     diverged: Bool[Array, " S"]
 
@@ -83,12 +149,14 @@ class Sweep(NamedTuple):
         advance: (seeds, data, step, until) -> seeds, trained from optimisation step `step` to
             `until`. It consumes `seeds`. A stopped seed does not change.
         look: (seeds, data, epoch) -> (seeds, Look), at the end of an epoch.
+        trained: seeds -> variables of seeds that have stopped.
         steps_per_epoch: optimisation steps in an epoch.
     """
 
     start: Callable[[Key[Array, " S"]], Seed]
     advance: Callable[[Seed, Data, int, int], Seed]
     look: Callable[[Seed, Data, int], tuple[Seed, Look]]
+    trained: Callable[[Seed], Variables]
     steps_per_epoch: int
 
 
@@ -121,78 +189,177 @@ def collected(tree: Any, seeds: int) -> Any:
     return jax.tree.map(lambda a: a[:seeds], multihost_utils.process_allgather(tree, tiled=True))
 
 
+def _of_each_seed(
+    function: Callable[..., Any], sharding: NamedSharding, of_seed: int = 1, **options: Any
+) -> Callable[..., Any]:
+    """Compiles a function of one seed for all: on each device, one after the other.
+
+    So each goes at its own pace, and none depends on those beside it. The first `of_seed`
+    arguments have a leading seed axis, and the results; the other arguments are the same for all.
+    """
+
+    @functools.wraps(function)
+    def on_device(*arguments: Any) -> Any:
+        return lax.map(lambda mine: function(*mine, *arguments[of_seed:]), arguments[:of_seed])
+
+    @functools.wraps(function)
+    def of_all(*arguments: Any) -> Any:
+        specs = (sharding.spec,) * of_seed + (PartitionSpec(),) * (len(arguments) - of_seed)
+        return jax.shard_map(
+            on_device,
+            mesh=sharding.mesh,
+            in_specs=specs,
+            out_specs=sharding.spec,
+            check_vma=False,
+        )(*arguments)
+
+    return jax.jit(of_all, out_shardings=sharding, **options)
+
+
+def _least(margins: Float[Array, "3 *N"], time: Float[Array, "*#N"]) -> Float[Array, "*N"]:
+    """Bounds a function in [0, 1] from below, by its values at 0, 1/2 and 1.
+
+    With b its distance from the chord at 1/2: if it bends one way, it lies above the chords of
+    both halves, or at most 2 b below them, since each half lies above the extended chord of the
+    other.
+    """
+    first, middle, last = margins
+    bend = abs(middle - (first + last) / 2)
+    left = first + 2 * time * (middle - first)
+    right = middle + (2 * time - 1) * (last - middle)
+    return jnp.where(time < 0.5, left, right) - 2 * bend
+
+
 def compile_sweep(
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
+    network: Network,
+    descent: Descent,
     rules: Rules,
     *,
     train_points: int,
-    batch_size: int,
     sharding: NamedSharding,
 ) -> Sweep:
     """Compiles the training of a stack of networks by stochastic gradient descent.
 
     Args:
-        model: the network.
-        optimizer: of every seed.
-        objective: (variables, inputs, labels) -> (what is minimised, the training loss).
+        network: the network.
+        descent: what a step does.
         rules: when a seed stops.
-        train_points: P, a multiple of `batch_size`.
-        batch_size: points of an optimisation step; every epoch visits all points in a new order.
+        train_points: P.
         sharding: of the seed axis.
     """
-    steps_per_epoch = train_points // batch_size
+    steps_per_epoch = train_points // descent.batch_size
+    ahead = descent.ahead
+
+    def decay(steps: Int[Array, "*N"]) -> Float[Array, "*N"]:
+        return jnp.exp(steps.astype(jnp.result_type(float)) * math.log(descent.decay))
 
     def start(key: Key[Array, ""]) -> Seed:
-        variables = model.init(key)
         none = jnp.zeros((), jnp.int32)
         return Seed(
-            variables,
-            optimizer.init(variables),
+            network.init(key),
+            since=none,
+            gap=none,
+            margins=jnp.zeros((3, train_points)),
+            seen=none - 1,
             order=jnp.arange(train_points),
             loss=jnp.zeros(()),
+            computed=none,
             interpolation_epoch=none,
             epochs=none,
             diverged=jnp.zeros((), bool),
         )
 
-    def new_epoch(seed: Seed, data: Data, epoch: Int[Array, ""]) -> tuple[Array, Array]:
-        order = jax.random.permutation(jax.random.fold_in(data.key, epoch), train_points)
-        return order, jnp.zeros_like(seed.loss)
+    def margins_ahead(seed: Seed, data: Data, step: Int[Array, ""]) -> Float[Array, "3 P"]:
+        instants = step - seed.since + jnp.arange(3, dtype=step.dtype) * (ahead // 2)
+        outputs = network.outputs_at(seed.variables, decay(instants), data.train)
+        return data.labels.astype(outputs.dtype)[None] * outputs
 
-    def train_step(seed: Seed, data: Data, step: Int[Array, ""]) -> Seed:
-        batch = lax.dynamic_slice_in_dim(seed.order, step * batch_size, batch_size)
-        inputs, labels = (a[batch] for a in data.train)
-        gradient, loss = jax.grad(objective, has_aux=True)(seed.variables, inputs, labels)
-        updates, state = optimizer.update(gradient, seed.optimizer, seed.variables)
-        trained = optax.apply_updates(seed.variables, updates), state
-        variables, state = jax.tree.map(
-            lambda new, old: jnp.where(seed.epochs == 0, new, old),
-            trained,
-            (seed.variables, seed.optimizer),
-        )
-        return seed._replace(
-            variables=variables, optimizer=state, loss=seed.loss + loss / steps_per_epoch
-        )
+    def next_computed(
+        seed: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]
+    ) -> tuple[Seed, Int[Array, ""]]:
+        """Returns the next step to compute, or `until`, with the seed as it is before it."""
 
-    def advance(seeds: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]) -> Seed:
-        def one_step(carry: tuple[Array, Seed]) -> tuple[Array, Seed]:
-            step, seeds = carry
+        def search(carry: tuple[Seed, Array, Array]) -> tuple[Seed, Array, Array]:
+            seed, step, _ = carry
             epoch, within = step // steps_per_epoch, step % steps_per_epoch
             order, loss = lax.cond(
                 within == 0,
-                lambda: jax.vmap(new_epoch, (0, 0, None))(seeds, data, epoch),
-                lambda: (seeds.order, seeds.loss),
+                lambda: (
+                    jax.random.permutation(jax.random.fold_in(data.key, epoch), train_points),
+                    jnp.zeros_like(seed.loss),
+                ),
+                lambda: (seed.order, seed.loss),
             )
-            seeds = seeds._replace(order=order, loss=loss)
-            return step + 1, jax.vmap(train_step, (0, 0, None))(seeds, data, within)
+            seed = seed._replace(order=order, loss=loss)
+            void = (seed.seen < seed.since) | (step >= seed.seen + ahead)
+            rare = jnp.maximum(seed.gap, step - seed.since) >= LOOK_COSTS
+            if ahead:
+                seen, margins = lax.cond(
+                    void & rare,
+                    lambda: (step, margins_ahead(seed, data, step)),
+                    lambda: (seed.seen, seed.margins),
+                )
+                seed = seed._replace(seen=seen, margins=margins)
+            blind = void & ~rare if ahead else True
+            steps = epoch * steps_per_epoch + jnp.arange(steps_per_epoch, dtype=step.dtype)
+            batches = seed.order.reshape(steps_per_epoch, -1)
+            time = (steps - seed.seen).astype(seed.loss.dtype)[:, None] / max(ahead, 1)
+            least = _least(seed.margins[:, batches], time).min(axis=1)
+            end = jnp.minimum((epoch + 1) * steps_per_epoch, until)
+            end = jnp.where(blind, end, jnp.minimum(end, seed.seen + ahead))
+            compute = blind | ~(least > 1 + descent.rounding)
+            candidates = compute & (steps >= step) & (steps < end)
+            found = candidates.any()
+            return seed, jnp.where(found, steps[candidates.argmax()], end), found
 
-        return lax.while_loop(lambda carry: carry[0] < until, one_step, (step, seeds))[1]
+        seed, step, _ = lax.while_loop(
+            lambda carry: ~carry[2] & (carry[1] < until), search, (seed, step, jnp.array(False))
+        )
+        return seed, step
+
+    def train_step(seed: Seed, data: Data, step: Int[Array, ""]) -> Seed:
+        batch = lax.dynamic_slice_in_dim(
+            seed.order, step % steps_per_epoch * descent.batch_size, descent.batch_size
+        )
+        decayed = decay(step - seed.since)
+
+        def hinge(variables: Variables) -> Float[Array, ""]:
+            outputs = network.outputs(variables, decayed, data.inputs[batch])
+            return losses.hinge(outputs, data.labels[batch])
+
+        loss, gradient = jax.value_and_grad(hinge)(seed.variables)
+        learned = ~(loss == 0)
+        variables = jax.tree.map(
+            lambda old, w, g: jnp.where(learned, w - descent.rate * g, old),
+            seed.variables,
+            network.shrunk(seed.variables, decayed * descent.decay),
+            network.shrunk(gradient, 1 / decayed),  # by the filters as they are now
+        )
+        return seed._replace(
+            variables=variables,
+            since=jnp.where(learned, step + 1, seed.since),
+            gap=jnp.where(learned, step - seed.since, seed.gap),
+            loss=seed.loss + loss / steps_per_epoch,
+            computed=seed.computed + 1,
+        )
+
+    def advance(seed: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]) -> Seed:
+        step = step.astype(seed.since.dtype)
+        until = jnp.where(seed.epochs == 0, until.astype(step.dtype), step)
+
+        def compute(carry: tuple[Seed, Array]) -> tuple[Seed, Array]:
+            seed, step = carry
+            return next_computed(train_step(seed, data, step), data, step + 1, until)
+
+        return lax.while_loop(
+            lambda carry: carry[1] < until, compute, next_computed(seed, data, step, until)
+        )[0]
 
     def look(seed: Seed, data: Data, epoch: Int[Array, ""]) -> tuple[Seed, Look]:
-        inputs, labels = data.validation
-        error = losses.error(model.apply(seed.variables, inputs)[:, 0], labels)
+        epoch = epoch.astype(seed.epochs.dtype)
+        points, labels = data.validation
+        decayed = decay(epoch * steps_per_epoch - seed.since)
+        error = losses.error(network.outputs_at(seed.variables, decayed[None], points)[0], labels)
         first = jnp.where((seed.interpolation_epoch == 0) & (seed.loss == 0), epoch, 0)
         interpolation = seed.interpolation_epoch + first
         solved = (interpolation > 0) & (seed.loss == 0) & (error == 0)
@@ -211,21 +378,29 @@ def compile_sweep(
             epochs=jnp.where(training & stop, epoch, seed.epochs),
             diverged=diverged,
         )
-        return seed, Look(seed.loss, error, seed.interpolation_epoch, seed.epochs > 0, diverged)
+        seen = Look(
+            seed.loss,
+            error,
+            seed.interpolation_epoch,
+            seed.computed,
+            seed.epochs > 0,
+            diverged,
+        )
+        return seed, seen
+
+    def trained(seed: Seed) -> Variables:
+        return network.shrunk(seed.variables, decay(seed.epochs * steps_per_epoch - seed.since))
 
     return Sweep(
-        jax.jit(jax.vmap(start), in_shardings=sharding, out_shardings=sharding),
-        jax.jit(
+        _of_each_seed(start, sharding),
+        _of_each_seed(
             advance,
-            in_shardings=(sharding, sharding, None, None),
-            out_shardings=sharding,
+            sharding,
+            of_seed=2,
             donate_argnums=0,
             compiler_options=UPDATE_IN_PLACE if jax.default_backend() == "cpu" else None,
         ),
-        jax.jit(
-            jax.vmap(look, (0, 0, None)),
-            in_shardings=(sharding, sharding, None),
-            out_shardings=sharding,
-        ),
+        _of_each_seed(look, sharding, of_seed=2),
+        _of_each_seed(trained, sharding),
         steps_per_epoch,
     )
