@@ -105,13 +105,14 @@ def test_pixels_of_other_modes(mode, atol, tmp_path):
     ],
 )
 def test_arrays_are_scaled_by_their_range(array, expected, normalised, tmp_path):
-    np.save(tmp_path / "x.npy", np.stack([array, array])[..., None])
-    found = photographs.find(
-        str(tmp_path / "x.npy"), 2, size=SIZE, channels=1, mean=(0.5,), std=(0.25,)
-    )
-    shown = found[1][..., 0] if normalised else found[1][..., 0] * 0.25 + 0.5
-    np.testing.assert_allclose(shown, expected, atol=0.003)
-    assert ("normalised already" in found.note) == normalised
+    for axes in (..., (..., None)):  # of greys, [P, H, W] does too
+        np.save(tmp_path / "x.npy", np.stack([array, array])[axes])
+        found = photographs.find(
+            str(tmp_path / "x.npy"), 2, size=SIZE, channels=1, mean=(0.5,), std=(0.25,)
+        )
+        shown = found[1][..., 0] if normalised else found[1][..., 0] * 0.25 + 0.5
+        np.testing.assert_allclose(shown, expected, atol=0.003)
+        assert ("normalised already" in found.note) == normalised
 
 
 @pytest.mark.parametrize(
