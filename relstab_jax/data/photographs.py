@@ -238,7 +238,7 @@ def _folder(path: pathlib.Path) -> _Found:
             others[suffix or os.path.basename(file)] += 1
     if not files:
         raise InputError(f"{path} holds no image file ({', '.join(SUFFIXES)})")
-    left_out = f"; {others.total()} other files are left out ({some(others)})" if others else ""
+    left_out = f"; other files left out: {others.total()} ({some(others)})" if others else ""
     return _Found(
         len(files), lambda n: read(files[n]), f"pixels in the range of their type{left_out}"
     )
