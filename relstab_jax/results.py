@@ -97,7 +97,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises:
         InputError: where there is none, or something else.
     """
-    with reading(path, "results", f"give the {RESULTS} of a run that has ended"):
+    advice = f"give the {RESULTS} of a run that has ended, or delete it and run again"
+    with reading(path, "results", advice):
         return xr.Dataset.from_dict(json.loads(pathlib.Path(path).read_text()))
 
 
