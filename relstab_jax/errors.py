@@ -40,16 +40,13 @@ def reading(path: str | os.PathLike[str], expected: str, advice: str) -> Iterato
         yield
     except InputError:
         raise
-    except FileNotFoundError as error:
-        raise InputError(f"{_end_of(path)}: there is no such file; {advice}") from error
-    except PermissionError as error:
-        raise InputError(
-            f"{_end_of(path)} may not be read: change its permissions, or {advice}"
-        ) from error
-    except Exception as error:  # Pillow, NumPy, zipfile, json, safetensors, PyTorch, Orbax, …
-        raise InputError(
-            f"{_end_of(path)} cannot be read as {expected} ({reason(error)}): {advice}"
-        ) from error
+    except Exception as error:  # of Pillow, NumPy, zipfile, json, safetensors, PyTorch, Orbax, …
+        text = f"{_end_of(path)} cannot be read as {expected} ({reason(error)}): {advice}"
+        if isinstance(error, FileNotFoundError) and not os.path.exists(path):
+            text = f"{_end_of(path)}: there is no such file; {advice}"
+        elif isinstance(error, PermissionError):
+            text = f"{_end_of(path)} may not be read: change its permissions, or {advice}"
+        raise InputError(text) from error
 
 
 def reason(error: BaseException, at_most: int = 90) -> str:

@@ -158,7 +158,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises:
         InputError: where there is none, or something else.
     """
-    with reading(path, "results", f"give the {RESULTS} of a run that has ended"):
+    advice = f"give the {RESULTS} of a run that has ended, or delete it and run again"
+    with reading(path, "results", advice):
         tree = json.loads(pathlib.Path(path).read_text())
         for variable in [*tree["coords"].values(), *tree["data_vars"].values()]:
             variable["data"] = _with_nan(variable["data"])

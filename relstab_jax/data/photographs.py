@@ -238,7 +238,7 @@ def _folder(path: pathlib.Path) -> _Found:
             others[suffix or os.path.basename(file)] += 1
     if not files:
         raise InputError(f"{path} holds no image file ({', '.join(SUFFIXES)})")
-    left_out = f"; {others.total()} other files are left out ({some(others)})" if others else ""
+    left_out = f"; other files left out: {others.total()} ({some(others)})" if others else ""
     return _Found(
         len(files), lambda n: read(files[n]), f"pixels in the range of their type{left_out}"
     )
@@ -305,6 +305,8 @@ def _array(path: pathlib.Path, split: str) -> _Found:
             f"{given}; images are [P, H, W], or [P, H, W, C] with C = 1, 3 or 4: bring the array "
             "into this form"
         )
+    if images.ndim == 3:
+        images = images[..., None]
     if images.dtype.newbyteorder("=") in (np.uint8, np.uint16, np.bool_):
         assumed = f"{images.dtype} pixels in the range of their type"
         return _Found(len(images), images.__getitem__, assumed)

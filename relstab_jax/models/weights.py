@@ -66,7 +66,7 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
             f"{', '.join(_PYTORCH)}"
         )
     return {
-        name: x.astype(np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        name: x.astype(np.float32, copy=False) if jnp.issubdtype(x.dtype, jnp.floating) else x
         for name, x in tensors.items()
     }
 
@@ -270,7 +270,7 @@ def to_variables(model: Model, state: State) -> Variables:
         tensor = np.asarray(given[name])
         if not jnp.issubdtype(tensor.dtype, jnp.floating):
             raise InputError(f"{name} is {tensor.dtype}: weights are floating-point numbers")
-        tensor = np.transpose(tensor.astype(variable.dtype), order)
+        tensor = np.transpose(tensor.astype(variable.dtype, copy=False), order)
         if not np.isfinite(tensor).all():
             raise InputError(f"{name} has values that are not finite: train or save it anew")
         variables[path] = jnp.asarray(tensor)

@@ -131,7 +131,7 @@ def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):
         ({"transforms": 0}, "transforms=0 must be at least 1"),
         ({"interpolation": "cubic"}, "'cubic' is not known"),
         ({"weights": "missing.safetensors"}, "no such file"),
-        ({"weights": TFDS}, "give a run that has trained networks, or a checkpoint"),
+        ({"weights": TFDS}, "cannot be read as a run or a checkpoint"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(fields, message):
