@@ -49,7 +49,7 @@ def impossible(field):
     if field.kind in (int, float):
         yield from (math.nan, math.inf, -math.inf, 10**40, -(10**40), 1e300)
     if math.isfinite(field.low):
-        yield field.kind(field.low - 1)
+        yield field.kind(field.low - max(1, abs(field.low)))
         if field.above:
             yield field.kind(field.low)
     if field.choices:

@@ -1,5 +1,6 @@
 """D, G, R and filter spectra of any network on any images (Figs. 3, 4, 9, 11-14)."""
 
+import json
 import pathlib
 import warnings
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from relstab_jax import models
+from relstab_jax import models, results
 from relstab_jax.config import (
     PATH,
     SEED,
@@ -141,6 +142,14 @@ def network(config: Config) -> tuple[Model, Variables | None]:
     )
 
 
+def seeds_of(weights: str, trained: Variables) -> tuple[int, ...]:
+    """Returns the seeds of trained networks: those of a run, or else 0, 1, ..."""
+    path = pathlib.Path(weights, results.CONFIG)
+    if path.exists():
+        return tuple(json.loads(path.read_text())["seeds"])
+    return tuple(range(len(jax.tree.leaves(trained)[0])))
+
+
 def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
     return {".".join(path): x.shape for path, x in flat(variables).items()}
 
@@ -155,7 +164,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """
     del workdir
     model, trained = network(config)
-    seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
+    seeds = config.seeds if trained is None else seeds_of(config.weights, trained)
     keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
     states = {"init": jax.jit(jax.vmap(model.init))(keys)}
     if trained is not None:
