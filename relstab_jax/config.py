@@ -122,10 +122,10 @@ def _no_field(name: str, fields: Collection[str]) -> str:
     )
 
 
-def shown(value: Any) -> str:
-    """Returns the representation of a value, cut where it is long."""
+def shown(value: Any, longest: int = 60) -> str:
+    """Returns the representation of a value, cut where it is longer than so many characters."""
     short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxstring = short.maxother = short.maxlong = longest
     return short.repr(value)
 
 

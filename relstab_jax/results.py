@@ -121,7 +121,7 @@ def differences(
         if isinstance(a, dict) and isinstance(b, dict):
             found |= differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found[prefix + name] = f"{prefix}{name}: {shown(a)} there, {shown(b)} here"
+            found[prefix + name] = f"{prefix}{name}: {shown(a, 30)} there, {shown(b, 30)} here"
     return found
 
 

@@ -1,14 +1,18 @@
 """The shuffled networks: several permutations, their mean and their spread."""
 
+import logging
+import pathlib
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
-from relstab_jax import models
-from relstab_jax.experiments import layers
+from relstab_jax import main, models
+from relstab_jax.experiments import layers, problems, train_images
 from relstab_jax.keys import key_of
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 class Found(NamedTuple):
@@ -47,3 +51,29 @@ def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread(shuffles
             spread = factor * np.std(mixed, ddof=1) if shuffles > 1 else np.nan
             np.testing.assert_allclose(here.D_spread, spread, rtol=1e-5)
     assert shuffles == 1 or len(set(mixed)) > 1
+
+
+def test_one_program_measures_the_networks_and_all_their_permutations(caplog):
+    config = main.configuration(
+        [
+            f"--config={CONFIGS / 'scale_detection_2d.py'}:LeNet,smoke", "--config.size=16",
+            "--config.test_points=16", "--config.measure_points=4", "--config.copies=1",
+        ]
+    )[0]  # fmt: skip
+    model, problem = train_images.network(config), problems.problem(config)
+    seeds = np.array(config.seeds, np.uint32)
+    states = {"init": jax.vmap(model.init)(jax.vmap(jax.random.key)(seeds))}
+    examples = np.stack([problem.split(key_of(0, "split", seed)).test[:4] for seed in config.seeds])
+
+    def measure(features, networks):
+        return problem.measure(features, networks, key_of(0, "measure"), seeds, examples)
+
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
+        found = layers.sensitivities(
+            model, states, config.seeds, key_of(0, "shuffle"), measure, shuffles=3
+        )
+    compiled = [line for line in caplog.messages if line.startswith("Compiling jit(of_stack)")]
+    assert len(compiled) == 1
+    shuffled = found.sel(channels="shuffled", layer="output")
+    assert (shuffled.D_spread > 0).all()
+    assert (shuffled.D_spread < shuffled.D).all()
