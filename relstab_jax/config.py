@@ -290,8 +290,8 @@ def load(argument: str) -> Config:
     Raises:
         InputError: as `module`, and where the file makes no configuration.
     """
-    file, _, words = argument.partition(":")
-    path = pathlib.Path(local("config", file))
+    file, _, words = local("--config", argument).partition(":")
+    path = pathlib.Path(file)
     made = module(path)
     if not callable(getattr(made, "get_config", None)):
         raise InputError(f"the configuration {path} has no function get_config: it must define one")

@@ -29,6 +29,7 @@ TINY = [
         ([], "no configuration: give one"),
         (["--config=task3.py"], "cannot read the configuration task3.py"),
         (["--config="], "no configuration: give one"),
+        (["--config=gs://bucket/task2.py"], "--config='gs://bucket/task2.py' is an address"),
         ([f"--config={CONFIGS}"], "Is a directory"),
         ([f"--config={CONFIGS / 'task2.py'}:tablet"], "unknown preset 'tablet'"),
         ([*TINY, "--config.seeds="], "seeds=() names none"),
