@@ -96,21 +96,26 @@ def of_run(seeds, layers, value, **config):
         {
             "D": (("state", "channels", "seed", "layer"), np.full((2, 2, S, K), value)),
             "test_error": ("seed", np.full(S, value)),
+            "epochs": ("seed", np.full(S, 7)),
             "exponent_D": value,
         },
         coords={
             "state": ["init", "trained"], "channels": ["all", "mean"], "seed": list(seeds),
             "layer": layers, "receptive_field": ("layer", np.arange(float(K))),
         },
-        attrs={"config": {"experiment": "scale_detection", "seed": 0, **config}},
+        attrs={"config": {"experiment": "scale_detection", **config}},
     )  # fmt: skip
 
 
 def test_runs_of_any_experiment_are_gathered(tmp_path):
     layers = ["conv1", "conv2"]
-    runs = [of_run((0, 3), layers, 0.5, width=8), of_run((1,), layers, 0.25, width=16)]
+    runs = [
+        of_run((0, 3), layers, 0.5, width=8, epochs=7, seed=0),
+        of_run((1,), layers, 0.25, width=16, epochs=9, seed=1),
+    ]
     gathered = results.load(results.save(results.gather(runs), tmp_path))
-    assert set(gathered.data_vars) == {"D", "test_error"}
+    assert set(gathered.data_vars) == {"D", "test_error", "epochs"}
+    np.testing.assert_array_equal(gathered.epochs, [7, 7, 7])
     assert gathered.D.dims == ("state", "channels", "member", "layer")
     assert gathered.seed.values.tolist() == [0, 3, 1]
     assert gathered.width.values.tolist() == [8, 8, 16]
@@ -118,7 +123,7 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert grid.figures(gathered) == ()
     # Other layers are not shared; nor is anything with a run without seeds.
     runs[1] = of_run((1,), ["conv1"], 0.25, width=16)
-    assert set(results.gather(runs).data_vars) == {"test_error"}
+    assert set(results.gather(runs).data_vars) == {"test_error", "epochs"}
     theory = xr.Dataset({"D": ("layer", [1.0, 2.0])}, attrs={"config": {"task1": {"size": 32}}})
     both = results.gather([theory, theory])
     np.testing.assert_array_equal(both.D, [[1.0, 2.0]] * 2)
