@@ -122,10 +122,10 @@ def _no_field(name: str, fields: Collection[str]) -> str:
     )
 
 
-def shown(value: Any) -> str:
-    """Returns the representation of a value, cut where it is long."""
+def shown(value: Any, longest: int = 60) -> str:
+    """Returns the representation of a value, cut where it is longer than so many characters."""
     short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 60
+    short.maxstring = short.maxother = short.maxlong = longest
     return short.repr(value)
 
 
@@ -290,8 +290,8 @@ def load(argument: str) -> Config:
     Raises:
         InputError: as `module`, and where the file makes no configuration.
     """
-    file, _, words = argument.partition(":")
-    path = pathlib.Path(local("config", file))
+    file, _, words = local("--config", argument).partition(":")
+    path = pathlib.Path(file)
     made = module(path)
     if not callable(getattr(made, "get_config", None)):
         raise InputError(f"the configuration {path} has no function get_config: it must define one")

@@ -168,7 +168,7 @@ def main() -> None:
         failed = run(runs)
     except KeyboardInterrupt:
         sys.exit("Interrupted; the same command goes on from there.")
-    done = [one for one in runs if one not in failed]
+    done = [one for one in runs if one.ended or (one.changed and one not in failed)]
     if done:
         try:
             gathered = results.gather([results.load(one.workdir / results.RESULTS) for one in done])

@@ -123,7 +123,7 @@ def differences(
         if isinstance(a, dict) and isinstance(b, dict):
             found |= differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found[prefix + name] = f"{prefix}{name}: {shown(a)} there, {shown(b)} here"
+            found[prefix + name] = f"{prefix}{name}: {shown(a, 30)} there, {shown(b, 30)} here"
     return found
 
 
@@ -193,8 +193,8 @@ def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         variables of runs without seeds, that all runs have in one shape. Of layers and channels
         those of the predictor are taken where all runs have one. Coordinates [member]: seed;
         network and noise, where the configurations have them; and every field whose value is a
-        number or text and differs between the runs. The attribute runs holds the attributes of each
-        run.
+        number or text and differs between the runs, unless a variable has its name. The attribute
+        runs holds the attributes of each run.
     """
     has_predictor = all(
         "output" in dataset.get("layer", ()) and "channels" in dataset.dims for dataset in datasets
@@ -223,7 +223,7 @@ def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     coords = {
         name: ("member", np.repeat(values, sizes))
         for name, values in fields.items()
-        if name in ("network", "noise") or (name != "seed" and len(set(values)) > 1)
+        if name not in gathered.variables and (name in ("network", "noise") or len(set(values)) > 1)
     }
     runs = [dataset.attrs for dataset in datasets]
     return gathered.assign_coords(coords).assign_attrs(runs=runs)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from relstab_jax import distributed, results
+from relstab_jax.config import local
 from relstab_jax.errors import InputError, Unwritten, reading
 from relstab_jax.training.interruption import Interrupted
 
@@ -245,8 +246,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=pathlib.Path, nargs="?", default=pathlib.Path("runs"))
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", nargs="?", default="runs")
+    try:
+        folder = pathlib.Path(local("folder", parser.parse_args().folder))
+    except InputError as error:
+        sys.exit(f"error: {error}")
     runs = found(folder)
     if not runs:
         sys.exit(f"error: there is no run in {folder}")

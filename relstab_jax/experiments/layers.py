@@ -49,18 +49,12 @@ def sensitivities(
         shuffled, the mean over permutations. And D_spread, G_spread and R_spread
         [state, seed, layer], the standard deviations of the latter over permutations, NaN for one.
     """
-    numbers = np.array(seeds, np.uint32)
+    networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states.values())
+    numbers = np.tile(np.array(seeds, np.uint32), len(states))
 
-    def shuffled(variables: Variables, permutation: int) -> Variables:
+    def shuffled(permutation: int) -> Variables:
         keys = jax.vmap(lambda seed: key_of(key, seed, permutation))(numbers)
-        return jax.vmap(models.shuffled)(keys, variables)
-
-    stacks = [
-        stack
-        for v in states.values()
-        for stack in (v, *(shuffled(v, permutation) for permutation in range(shuffles)))
-    ]
-    networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+        return jax.vmap(models.shuffled)(keys, networks)
 
     def features(variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
         f = layers_of(model, variables, images)
@@ -70,20 +64,24 @@ def sensitivities(
         )
 
     found = measure(features, networks)
+    # One permutation after the other, by the same compiled program: only one needs memory.
+    mixed = [measure(features, shuffled(permutation)) for permutation in range(shuffles)]
     layers = [layer for channels, layer in found if channels == "all"]
-    shape = (len(states), 1 + shuffles, len(seeds))
+    shape = (len(states), len(seeds))
     fields = {}
     for name in next(iter(found.values()))._fields:
-        values = np.full((len(CHANNELS), *shape[::2], len(layers)), np.nan)
+        values = np.full((len(CHANNELS), *shape, len(layers)), np.nan)
         spread = np.full(values.shape[1:], np.nan)
-        for (channels, layer), value in found.items():
+        for channels, layer in found:
             at = layers.index(layer)
-            plain, *mixed = np.moveaxis(np.asarray(getattr(value, name)).reshape(shape), 1, 0)
+            plain, *others = (
+                np.reshape(getattr(one[channels, layer], name), shape) for one in (found, *mixed)
+            )
             values[CHANNELS.index(channels), ..., at] = plain
             if channels == "all":
-                values[CHANNELS.index("shuffled"), ..., at] = np.mean(mixed, axis=0)
+                values[CHANNELS.index("shuffled"), ..., at] = np.mean(others, axis=0)
                 if shuffles > 1:
-                    spread[..., at] = np.std(mixed, axis=0, ddof=1)
+                    spread[..., at] = np.std(others, axis=0, ddof=1)
         fields[name] = (("channels", "state", "seed", "layer"), values)
         if name in Sensitivity._fields:
             fields[f"{name}_spread"] = (("state", "seed", "layer"), spread)

@@ -1,5 +1,6 @@
 """D, G, R and filter spectra of any network on any images (Figs. 3, 4, 9, 11-14)."""
 
+import json
 import pathlib
 import warnings
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from relstab_jax import models
+from relstab_jax import models, results
 from relstab_jax.config import (
     PATH,
     SEED,
@@ -23,6 +24,7 @@ from relstab_jax.config import (
 from relstab_jax.config import check as check_fields
 from relstab_jax.data import images as image_sets
 from relstab_jax.data import photographs
+from relstab_jax.errors import reading
 from relstab_jax.experiments import layers
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism, sensitivity
@@ -118,6 +120,15 @@ def network(config: Config) -> tuple[Model, Variables | None]:
     return models.like(config.network, one, **shape), trained
 
 
+def seeds_of(weights: str, trained: Variables) -> tuple[int, ...]:
+    """Returns the seeds of trained networks: those of a run, or else 0, 1, ..."""
+    path = pathlib.Path(weights, results.CONFIG)
+    if path.exists():
+        with reading(path, "the configuration of a run", "give the folder of a run"):
+            return tuple(json.loads(path.read_text())["seeds"])
+    return tuple(range(len(jax.tree.leaves(trained)[0])))
+
+
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """Measures a network; `workdir` stays untouched.
 
@@ -130,7 +141,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     model, trained = network(config)
     measured_on = images(config)
     print(f"Measuring {measured_on.note}.", flush=True)
-    seeds = config.seeds if trained is None else range(len(jax.tree.leaves(trained)[0]))
+    seeds = config.seeds if trained is None else seeds_of(config.weights, trained)
     keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
     states = {"init": jax.jit(jax.vmap(model.init))(keys)}
     if trained is not None:

@@ -255,14 +255,16 @@ def _two_pixels(config: Config) -> Problem:
         seeds: np.ndarray,
         examples: np.ndarray,
     ) -> Mapping[Any, Any]:
-        one = partial(_sensitivities_of_pixels, config, features)
         # The stack has each seed several times, in several states.
         times = len(jax.tree.leaves(networks)[0]) // len(examples)
         keys = jnp.tile(jax.vmap(lambda seed: key_of(key, seed))(seeds), times)
-        arguments = networks, keys, jnp.tile(jnp.asarray(positions[examples]), (times, 1, 1, 1))
-        return jax.jit(
-            lambda a: jax.lax.map(lambda b: one(*b), a, batch_size=config.seeds_at_once)
-        )(arguments)
+        measured = jnp.tile(jnp.asarray(positions[examples]), (times, 1, 1, 1))
+        return of_stack(features, (networks, keys, measured))
+
+    @partial(jax.jit, static_argnums=0)
+    def of_stack(features: Features, stack: tuple[PyTree, Array, Array]) -> Mapping[Any, Any]:
+        one = partial(_sensitivities_of_pixels, config, features)
+        return jax.lax.map(lambda a: one(*a), stack, batch_size=config.seeds_at_once)
 
     def hinge(outputs: Array, y: Array) -> Array:
         return losses.hinge(outputs[:, 0], y)

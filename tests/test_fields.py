@@ -1,0 +1,147 @@
+"""Every field of every configuration, with values that it cannot have."""
+
+import importlib
+import math
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from relstab_jax import config as configs
+from relstab_jax.errors import InputError
+from relstab_jax.experiments import problems
+from relstab_jax.main import EXPERIMENTS, experiment_of
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
+
+
+def loaded(file):
+    config = configs.load(str(ROOT / "configs" / file))
+    return config, experiment_of(config)
+
+
+def with_value(config, name, value):
+    tree = config.to_dict()
+    *groups, field = name.split(".")
+    of = tree
+    for group in groups:
+        of = of[group]
+    of[field] = value
+    return ConfigDict(tree, convert_dict=True)
+
+
+def impossible(field):
+    """Yields values that a field cannot have."""
+    if field.several:
+        yield from ((), 3, None, "0,1", *((value,) for value in impossible(of_one(field))))
+        yield (field.high if math.isfinite(field.high) else 1,) * 2
+        return
+    yield from ([], (1, 2), b"1", 1j)
+    if not field.optional:
+        yield None
+    if field.kind is not str:
+        yield from ("", "text")
+    if field.kind is not bool:
+        yield from (True, False)
+    if field.kind is not float:
+        yield from (0.5, math.nan, math.inf)
+    if field.kind in (int, float):
+        yield from (math.nan, math.inf, -math.inf, 10**40, -(10**40), 1e300)
+    if math.isfinite(field.low):
+        yield field.kind(field.low - max(1, abs(field.low)))
+        if field.above:
+            yield field.kind(field.low)
+    if field.choices:
+        yield "nosuch"
+        yield field.kind(10**6)
+    if field.path:
+        yield from ("gs://bucket/folder", "s3://a", "https://a.b/c", "~nobody-of-this-name/x")
+
+
+def of_one(field):
+    return field._replace(several=False)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_field_cannot_hold_is_one_sentence(file):
+    config, experiment = loaded(file)
+    for name in dict(configs._flat(config.to_dict())).keys() - {"experiment"}:
+        for value in impossible(experiment.FIELDS[name]):
+            changed = with_value(config, name, value)
+            with pytest.raises(InputError) as error:
+                experiment.check(changed)
+            assert name in str(error.value), (name, value)
+            assert len(str(error.value)) < 300, (name, value)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_configurations_hold_what_they_may(file):
+    config, experiment = loaded(file)
+    absent = () if config.get("data") == problems.SCALE_DETECTION else problems.OF_SCALE_DETECTION
+    configs.check(config, experiment.FIELDS, {*absent, *problems.DEFORMATIONS})
+    smaller = config.copy_and_resolve_references().unlock()
+    field = next(name for name in smaller if "seed" in name or name == "sigmas")
+    del smaller[field]
+    with pytest.raises(InputError, match=f"lacks the field '{field}'"):
+        experiment.check(smaller)
+    with pytest.raises(InputError, match="has no field 'sedes'"):
+        experiment.check(with_value(config, "sedes", 1))
+
+
+def test_every_experiment_declares_what_may_change():
+    for name in EXPERIMENTS:
+        experiment = importlib.import_module(f"relstab_jax.experiments.{name}")
+        assert set(experiment.MEASUREMENT) <= set(experiment.FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("3", configs.whole(), 3),
+        ("3", configs.real(), 3.0),
+        ("1e-3", configs.real(), 1e-3),
+        ("none", configs.optional(configs.whole()), None),
+        ("False", configs.FLAG, False),
+        ("true", configs.FLAG, True),
+        ("4", configs.SEEDS, (4,)),
+        ("(0, 1,)", configs.SEEDS, (0, 1)),
+        ("", configs.SEEDS, ()),
+        ("a/b", configs.PATH, "a/b"),
+        ("~/b", configs.PATH, str(pathlib.Path("~/b").expanduser())),
+        ("hf:timm/vgg16.tv_in1k", configs.PATH, "hf:timm/vgg16.tv_in1k"),
+    ],
+)
+def test_a_value_is_read_by_the_type_of_its_field(text, field, value):
+    found = configs.parsed("field", text, field)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"cannot read the configuration .*c\.py \(No such file or directory\)"),
+        ("def get_config(:", r"c\.py is not a Python file: invalid syntax, line 1"),
+        ("\0", r"c\.py is not a Python file"),
+        ("import nothing_of_this_name", r"c\.py raises ModuleNotFoundError: No module named"),
+        (
+            "def get_config():\n    return 1 / 0",
+            r"c\.py raises ZeroDivisionError: division by zero",
+        ),
+        ("x = 1", r"c\.py has no function get_config"),
+        ("def get_config():\n    return {}", "returned a dict: it must return a ConfigDict"),
+        (
+            "from ml_collections import ConfigDict\nget_config = ConfigDict",
+            "must name its experiment",
+        ),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path, text, message):
+    path = tmp_path / "c.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        configs.load(str(path))
+    assert "\n" not in str(error.value)
