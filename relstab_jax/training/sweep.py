@@ -31,7 +31,7 @@ from relstab_jax.training import losses
 # Without it XLA copies all parameters in every step, before it updates them.
 UPDATE_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
-LOOK_COSTS = 8  # computed steps, about as many as margins at three instants
+LOOK_COSTS = 3  # computed steps, about as many as margins at three instants
 
 
 class Network(NamedTuple):
