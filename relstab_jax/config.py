@@ -190,13 +190,13 @@ def parsed(name: str, text: str, field: Field) -> Any:
 
     Args:
         name: of the field.
-        text: the value. A tuple has commas between its values; none is None.
+        text: the value. A tuple has commas between its values; none is None, unless it is a choice.
         field: what it may hold.
 
     Raises:
         InputError: where the text does not have the type of the field.
     """
-    if field.optional and text.lower() == "none":
+    if field.optional and text.lower() == "none" and text not in field.choices:
         return None
     if field.several:
         one = field._replace(several=False)

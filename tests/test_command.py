@@ -50,6 +50,10 @@ TINY = [
         ([*TINY, "--workdir=gs://bucket/run"], "--workdir='gs://bucket/run' is an address"),
         ([*TINY, "--workdir=~nobody-of-this-name/run"], "has a ~ of no user"),
         ([f"--config={CONFIGS / 'cifar10.py'}", "--config.network=SimpleCNN"], "'SimpleCNN'"),
+        (
+            [f"--config={CONFIGS / 'scale_detection_2d.py'}", "--config.train_points=none"],
+            "train_points=None must be a number",
+        ),
         ([f"--config={CONFIGS / 'cifar10.py'}", "--config.data_dir=gs://b/tfds"], "is an address"),
         ([f"--config={CONFIGS / 'measure.py'}", "--config.num_classes=-1"], "num_classes=-1"),
     ],

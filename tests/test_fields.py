@@ -103,6 +103,7 @@ def test_every_experiment_declares_what_may_change():
         ("3", configs.real(), 3.0),
         ("1e-3", configs.real(), 1e-3),
         ("none", configs.optional(configs.whole()), None),
+        ("none", configs.optional(configs.choice("cifar10", "none")), "none"),
         ("False", configs.FLAG, False),
         ("true", configs.FLAG, True),
         ("4", configs.SEEDS, (4,)),

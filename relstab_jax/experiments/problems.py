@@ -128,6 +128,8 @@ def part_sizes(config: Config) -> Parts:
     """
     train, validation, test = config.train_points, config.validation_points, config.test_points
     if config.data == SCALE_DETECTION:
+        if train is None:
+            raise InputError(f"train_points=None must be a number where data={config.data!r}")
         _, labels = scale_detection.points_2d(**_geometry(config))
         sizes = scale_detection.split_sizes(labels, train, validation, test)
         return Parts(*(2 * n for n in sizes))
