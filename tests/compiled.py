@@ -1,5 +1,7 @@
 """Networks whose functions are compiled whole: operation by operation takes ten times as long."""
 
+import inspect
+
 import jax
 
 from relstab_jax import models
@@ -9,9 +11,10 @@ from relstab_jax.models import Model
 def create(name: str, **setting) -> Model:
     """Makes a network as `models.create` does, with compiled functions."""
     model = models.create(name, **setting)
+    options = {"pre_activations", "pooled"} & set(inspect.signature(model.features).parameters)
     return Model(
         init=jax.jit(model.init),
         apply=jax.jit(model.apply),
-        features=jax.jit(model.features, static_argnames=("pre_activations", "pooled")),
+        features=jax.jit(model.features, static_argnames=options),
         train=jax.jit(model.train, static_argnames="axis_name"),
     )

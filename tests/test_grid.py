@@ -77,20 +77,20 @@ def test_what_has_ended_is_skipped_and_what_fails_stops_no_other(tmp_path, capfd
 
 
 def test_a_grid_is_gathered_and_drawn(tmp_path, monkeypatch, capfd):
-    """The real command on three small runs; then again, on what has ended."""
+    """The real command on two small runs; then again, on what has ended."""
     small = "--config.train_points=32 --config.batch_size=16 --config.epochs=1"
     few = "--config.validation_points=8 --config.test_points=16 --config.measure_points=8"
     lines = [
-        f"--config=configs/scale_detection_2d.py:{network},smoke {small} {few}"
-        for network in ("DenseNetL2", "DenseNetL4")
+        f"--config=configs/scale_detection_2d.py:DenseNetL2,smoke {small} {few} --config.seed={n}"
+        for n in (0, 1)
     ]
     path = written(tmp_path, "\n".join(lines))
     monkeypatch.setattr(sys, "argv", ["grid", str(path), f"--workdir={tmp_path / 'runs'}"])
     grid.main()
     gathered = results.load(tmp_path / "runs" / "results.json")
-    assert gathered.network.values.tolist() == ["DenseNetL2"] * 2 + ["DenseNetL4"] * 2
+    assert gathered.network.values.tolist() == ["DenseNetL2"] * 4
     assert gathered.seed.values.tolist() == [0, 1, 0, 1]
-    for folder in (tmp_path / "runs").glob("*DenseNetL4*"):
+    for folder in (tmp_path / "runs").glob("*seed-1*"):
         one = results.load(folder / "results.json")
         predictor = one.D.sel(channels="all", layer="output")
         np.testing.assert_array_equal(gathered.D.isel(member=slice(2, 4)), predictor)

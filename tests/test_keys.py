@@ -1,4 +1,7 @@
-"""Keys, and what they are for: a seed's numbers do not depend on the seeds beside it."""
+"""Keys, and what they are for: a seed's numbers do not depend on the seeds beside it.
+
+(For Section 4: `tests/experiments/test_scale_detection.py`.)
+"""
 
 import importlib
 import pathlib
@@ -11,10 +14,6 @@ from relstab_jax.keys import MAX_SEED, key_of
 
 TFDS = str(pathlib.Path(__file__).parent / "data" / "tfds")
 SMALL = {
-    "task2:smoke": {
-        "size": 16, "xi": 4, "train_points": 16, "validation_points": 4, "width": 8, "depth": 3,
-        "max_epochs": 20, "look_every": 5,
-    },
     "scale_detection_2d:DenseNetL2,smoke": {
         "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32,
         "test_points": 64, "measure_points": 16, "batch_size": 16, "epochs": 3,

@@ -110,7 +110,7 @@ def optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformat
     if config.annealing:
         rate = optimizers.cosine_annealing(rate, config.annealing * config.epochs, steps_per_epoch)
     if config.optimizer == "adam":
-        return optax.adam(rate)
+        return optimizers.adam(rate)
     return optimizers.sgd(rate, momentum=config.momentum, weight_decay=config.weight_decay)
 
 

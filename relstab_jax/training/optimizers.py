@@ -19,6 +19,19 @@ def cosine_annealing(learning_rate: float, epochs: float, steps_per_epoch: int) 
     return schedule
 
 
+def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Returns `optax.adam`, which promotes its counter of steps, also where JAX is strict."""
+    plain = optax.adam(learning_rate)
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):
+            return plain.update(updates, state, params)
+
+    return optax.GradientTransformation(plain.init, update)
+
+
 def sgd(
     learning_rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:

@@ -75,9 +75,9 @@ def test_a_seed_is_the_same_whatever_runs_beside_it(tiny, tmp_path):
     nine = (11, 7, 3, 4, 5, 6, 0, 8, 9)
     more = scale_detection.run(config("task2", **TINY | {"seeds": nine}), tmp_path)
     assert more.seed.values.tolist() == list(nine)
-    for name in ("D", "G", "mean_filter", "test_error", "interpolation_epoch"):
-        found = more[name].sel(seed=[4, 0, 7])
-        np.testing.assert_allclose(found, tiny[0][name], rtol=2e-4, atol=1e-6)
+    for name, alone in tiny[0].data_vars.items():
+        found = more[name].sel(seed=[4, 0, 7]) if "seed" in alone.dims else more[name]
+        np.testing.assert_allclose(found, alone, rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 def test_a_finished_training_is_not_repeated(tiny):

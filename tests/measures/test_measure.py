@@ -216,8 +216,8 @@ def test_identity_has_equal_D_and_G():
         (np.where(np.arange(6) == 4, np.nan, 0.0)[:, None, None, None] * np.ones((8, 8, 1)), {},
          "image 4 has values that are not finite"),
         (np.zeros((4, 8, 8, 1)), {"cut": 5}, "cut=5 must lie between 2 and 4"),
-        (np.zeros((4, 8, 8, 1)), {"batch_size": 0}, "batch_size=0 must be a whole"),
-        (np.zeros((4, 8, 8, 1)), {"transforms": 0}, "transforms=0 must be a whole"),
+        (np.zeros((4, 8, 8, 1)), {"batch_size": 0}, "batch_size=0 must be at least 1"),
+        (np.zeros((4, 8, 8, 1)), {"transforms": 0}, "transforms=0 must be at least 1"),
         (np.zeros((4, 8, 8, 1)), {"interpolation": "cubic"}, "'cubic' is not known"),
     ],
 )  # fmt: skip
