@@ -17,6 +17,10 @@ def pytest_configure(config):
 
     They are kept in pytest's own cache; `pytest --cache-clear` deletes them.
     """
+    if config.option.markexpr == "not slow":
+        # Compiling takes longer than what is compiled; all tests together run it as users do.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        jax.config.update("jax_disable_most_optimizations", True)
     folder = config.cache.mkdir(f"compiled-{processor()}")
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(folder),

@@ -13,6 +13,8 @@ import pytest
 from relstab_jax import distributed, results
 from relstab_jax.errors import InputError
 
+from tests.test_main import TINY
+
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = [
     "--config=configs/task2.py:smoke", "--config.size=16", "--config.xi=4", "--config.depth=3",
@@ -117,7 +119,7 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
 
 def test_two_processes_of_slurm_give_the_numbers_of_one(tmp_path):
     """Environment as srun sets it on one node; JAX reads the port from the number of the job."""
-    arguments = [*SWEEP, f"--workdir={tmp_path / '2'}"]
+    arguments = [*TINY, f"--workdir={tmp_path / '2'}"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
@@ -134,7 +136,7 @@ def test_two_processes_of_slurm_give_the_numbers_of_one(tmp_path):
     assert [process.returncode for process in processes] == [0, 0], first + second
     assert "on 4 × cpu, of 2 processes" in first
     assert "results: " not in second
-    code, output = finished(1, *SWEEP, f"--workdir={tmp_path / '1'}")
+    code, output = finished(1, *TINY, f"--workdir={tmp_path / '1'}")
     assert code == 0, output
     one, two = (results.load(tmp_path / n / results.RESULTS) for n in "12")
     for name in one:

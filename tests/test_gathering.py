@@ -54,7 +54,10 @@ def test_lines_are_checked_before_anything_runs(tmp_path):
         with pytest.raises(InputError, match=message):
             read(text)
     path.write_bytes(b"\x89PNG\r\n\x1a\n\x00")
-    with pytest.raises(InputError, match=r"grid\.txt is no text: it must have a run on each line"):
+    with pytest.raises(
+        InputError,
+        match=r"grid\.txt cannot be read as a grid .*: give a text file, a run on each line",
+    ):
         grid.read(path, tmp_path)
     with pytest.raises(InputError, match="Is a directory"):
         grid.read(tmp_path, tmp_path)

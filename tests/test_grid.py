@@ -76,6 +76,7 @@ def test_what_has_ended_is_skipped_and_what_fails_stops_no_other(tmp_path, capfd
     assert capfd.readouterr().out.count("begun") == 1
 
 
+@pytest.mark.slow
 def test_a_grid_is_gathered_and_drawn(tmp_path, monkeypatch, capfd):
     """The real command on two small runs; then again, on what has ended."""
     small = "--config.train_points=32 --config.batch_size=16 --config.epochs=1"

@@ -21,6 +21,7 @@ FEW_IMAGES = {
     "data_dir": DATA, "train_points": 32, "validation_points": 16, "measure_points": 8,
     "batch_size": 16, "evaluation_batch_size": 16, "seeds": (3, 1), "seeds_at_once": 2, "epochs": 2,
     "shuffles": 2,
+    "shuffles": 2,
 }  # fmt: skip
 FEW_POINTS = {
     "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32, "test_points": 64,
@@ -137,7 +138,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
 def test_photographs_stream_from_their_files(tmp_path, monkeypatch):
     small = problems.IMAGE_SETS["imagenet2012"]._replace(size=32)
     monkeypatch.setitem(problems.IMAGE_SETS, "imagenet2012", small)
-    made = config("imagenet", "LeNet,smoke", **FEW_PHOTOGRAPHS)
+    made = config("imagenet", "smoke", network="LeNet", **FEW_PHOTOGRAPHS)
     dataset = train_images.run(made, tmp_path)
     assert dataset.layer.values.tolist()[-1] == "output"
     for name in "DGR":

@@ -155,3 +155,23 @@ def test_overlapping_max_pool_ignores_its_padding():
     module = layers.Dense(1)  # any: outside `features`, nothing is kept
     pooled = module.apply({}, x, method=lambda m, x: layers.max_pool(m, "pool", x, 3, 2, 1))
     np.testing.assert_array_equal(pooled[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]])
+
+
+def test_batch_norm_uses_and_remembers_the_batch():
+    x = 2 + 3 * jax.random.normal(jax.random.key(0), (4, 3, 3, 5))
+    variables = {
+        "params": {"scale": jnp.arange(1.0, 6), "bias": jnp.arange(5.0)},
+        "batch_stats": {"mean": jnp.full(5, 0.5), "var": jnp.full(5, 2.0)},
+    }
+    y, updated = layers.BatchNorm(train=True).apply(variables, x, mutable=["batch_stats"])
+    values = np.asarray(x).reshape(-1, 5)
+    whitened = (values - values.mean(0)) / np.sqrt(values.var(0) + 1e-5)
+    np.testing.assert_allclose(
+        np.reshape(y, (-1, 5)), whitened * np.arange(1, 6) + np.arange(5), rtol=1e-4, atol=1e-5
+    )
+    remembered = updated["batch_stats"]
+    np.testing.assert_allclose(remembered["mean"], 0.45 + 0.1 * values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(remembered["var"], 1.8 + 0.1 * values.var(0, ddof=1), rtol=1e-5)
+    evaluated = layers.BatchNorm(train=False).apply(variables, x)
+    expected = (values - 0.5) / np.sqrt(2 + 1e-5) * np.arange(1, 6) + np.arange(5)
+    np.testing.assert_allclose(np.reshape(evaluated, (-1, 5)), expected, rtol=1e-4, atol=1e-5)
