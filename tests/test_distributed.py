@@ -12,7 +12,6 @@ import pytest
 
 from relstab_jax import distributed, results
 from relstab_jax.errors import InputError
-
 from tests.test_main import TINY
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -21,7 +21,6 @@ FEW_IMAGES = {
     "data_dir": DATA, "train_points": 32, "validation_points": 16, "measure_points": 8,
     "batch_size": 16, "evaluation_batch_size": 16, "seeds": (3, 1), "seeds_at_once": 2, "epochs": 2,
     "shuffles": 2,
-    "shuffles": 2,
 }  # fmt: skip
 FEW_POINTS = {
     "size": 8, "xi": 4, "gap": 1, "train_points": 64, "validation_points": 32, "test_points": 64,
