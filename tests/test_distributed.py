@@ -12,7 +12,6 @@ import pytest
 
 from relstab_jax import distributed, results
 from relstab_jax.errors import InputError
-from tests.test_main import TINY
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = [
@@ -114,32 +113,6 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     together, alone = (results.load(path / results.RESULTS) for path in (tmp_path, one))
     np.testing.assert_allclose(together.train_loss, alone.train_loss, atol=1e-5)
     np.testing.assert_allclose(together.D, alone.D, rtol=1e-3)
-
-
-def test_two_processes_of_slurm_give_the_numbers_of_one(tmp_path):
-    """Environment as srun sets it on one node; JAX reads the port from the number of the job."""
-    arguments = [*TINY, f"--workdir={tmp_path / '2'}"]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(os.getpid()),
-        "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "relstab_jax.main", *arguments], cwd=ROOT, text=True,
-            env=environment | {"SLURM_PROCID": number, "SLURM_LOCALID": number},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for number in "01"
-    ]  # fmt: skip
-    first, second = (process.communicate(timeout=120)[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0], first + second
-    assert "on 4 × cpu, of 2 processes" in first
-    assert "results: " not in second
-    code, output = finished(1, *TINY, f"--workdir={tmp_path / '1'}")
-    assert code == 0, output
-    one, two = (results.load(tmp_path / n / results.RESULTS) for n in "12")
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,14 @@ def run(name, workdir, **fields):
     return experiment.run(config, workdir)
 
 
-ALONE = "scale_detection_2d:DenseNetL2,smoke"
-
-
 @pytest.mark.parametrize(
     ("name", "seeds"),
-    [(ALONE, (3,))]
-    + [(name, (3, 1)) for name in SMALL if name != ALONE]  # the same programs: soon compiled
-    + [pytest.param(name, (3,), marks=pytest.mark.slow) for name in SMALL if name != ALONE],
+    [
+        ("scale_detection_2d:DenseNetL2,smoke", (3,)),
+        ("measure:smoke", (3, 1)),  # the programs of (0, 3): soon compiled
+        pytest.param("cifar10_noisy:DenseNetL2,smoke", (3,), marks=pytest.mark.slow),
+        pytest.param("measure:smoke", (3,), marks=pytest.mark.slow),
+    ],
 )
 def test_a_seed_is_the_same_wherever_it_stands_and_alone(name, seeds, tmp_path):
     one, other = (run(name, tmp_path / str(those), seeds=those) for those in ((0, 3), seeds))

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from relstab_jax import main
+from relstab_jax import main, results
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -39,22 +40,31 @@ def numbers(workdir):
     return json.loads((workdir / "results.json").read_text())["data_vars"]
 
 
+LONG = [*TINY, "--config.max_epochs=300"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("whole")
+    code, output = finished(*LONG, f"--workdir={workdir}")
+    assert code == 0, output
+    for part in ("exponents in A_k", "mean filters", "results.json", "figure:  "):
+        assert part in output
+    return workdir
+
+
 @pytest.mark.parametrize(
     "signals",
-    [[signal.SIGKILL], pytest.param([signal.SIGKILL, signal.SIGTERM], marks=pytest.mark.slow)],
+    [
+        [signal.SIGKILL],
+        pytest.param([signal.SIGKILL, signal.SIGTERM], marks=pytest.mark.slow),
+    ],
 )
-def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, tmp_path):
-    long = [*TINY, "--config.max_epochs=300"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    code, output = finished(*long, f"--workdir={whole}")
-    assert code == 0, output
-    for part in ("exponents in A_k", "mean filters", f"{whole}/results.json", f"{whole}/fig07.png"):
-        assert part in output
-
+def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whole, tmp_path):
     for sign in signals:
-        code = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 128 + signal.SIGTERM}[sign]
-        process = command(*long, f"--workdir={killed}")
-        checkpoints, deadline = killed / "checkpoints", time.monotonic() + 120
+        process = command(*LONG, f"--workdir={tmp_path}")
+        checkpoints, deadline = tmp_path / "checkpoints", time.monotonic() + 120
         before = {p.name for p in checkpoints.glob("*")}
         while not {p.name for p in checkpoints.glob("*[0-9]")} - before:
             assert process.poll() is None, process.stdout.read()
@@ -62,17 +72,43 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, tmp_
             time.sleep(0.02)
         process.send_signal(sign)
         output, _ = process.communicate(timeout=60)
-        assert process.returncode == code, output
-        assert not (killed / "results.json").exists()
         if sign == signal.SIGTERM:
+            assert process.returncode == 128 + sign, output
             assert "stopped by SIGTERM; the same command goes on from there" in output
+        else:
+            assert process.returncode == -sign, output
+        assert not (tmp_path / "results.json").exists()
 
-    code, output = finished(*long, f"--workdir={killed}")
+    code, output = finished(*LONG, f"--workdir={tmp_path}")
     assert code == 0, output
     assert "Going on from epoch" in output
     assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
-    assert numbers(killed) == numbers(whole)
-    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert numbers(tmp_path) == numbers(whole)
+    assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_two_processes_of_slurm_give_the_numbers_of_one(whole, tmp_path):
+    """Environment as srun sets it on one node; JAX reads the port from the number of the job."""
+    arguments = [*LONG, f"--workdir={tmp_path}"]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "relstab_jax.main", *arguments], cwd=ROOT, text=True,
+            env=environment | {"SLURM_PROCID": number, "SLURM_LOCALID": number},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for number in "01"
+    ]  # fmt: skip
+    first, second = (process.communicate(timeout=240)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], first + second
+    assert "on 2 × cpu, of 2 processes" in first
+    assert "results: " not in second
+    one, two = (results.load(path / results.RESULTS) for path in (whole, tmp_path))
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_a_wrong_command_ends_with_one_sentence_and_no_traceback():

@@ -19,11 +19,11 @@ class Found(NamedTuple):
     D: jax.Array
 
 
-@pytest.mark.parametrize("shuffles", [1, 4])
+@pytest.mark.parametrize("shuffles", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread(shuffles):
     model = models.create("LeNet", num_classes=2, image_size=32, channels=1)
     key, seeds = key_of(0, "shuffle"), (2, 7)
-    variables = jax.vmap(model.init)(jax.vmap(jax.random.key)(np.array(seeds)))
+    variables = jax.jit(jax.vmap(model.init))(jax.vmap(jax.random.key)(np.array(seeds)))
 
     def value(networks):  # depends on which channel meets which
         return networks["params"]["conv2"]["kernel"][:, 0, 0, 0, 0]

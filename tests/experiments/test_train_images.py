@@ -134,6 +134,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
     assert (tmp_path / "metrics.jsonl").read_text() == (dense[1] / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_photographs_stream_from_their_files(tmp_path, monkeypatch):
     small = problems.IMAGE_SETS["imagenet2012"]._replace(size=32)
     monkeypatch.setitem(problems.IMAGE_SETS, "imagenet2012", small)

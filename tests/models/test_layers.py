@@ -53,7 +53,7 @@ def test_convolution(shape, F, stride, padding, depthwise, float64, monkeypatch)
     def scalar(x, kernel):
         return (weights * layers.conv(x, kernel, **how)).sum()
 
-    dx, dkernel = jax.grad(scalar, (0, 1))(jnp.asarray(x), jnp.asarray(kernel))
+    dx, dkernel = jax.jit(jax.grad(scalar, (0, 1)))(jnp.asarray(x), jnp.asarray(kernel))
     for a, da in ((x, dx), (kernel, dkernel)):
         direction = random.standard_normal(a.shape)
         pair = (direction, kernel) if a is x else (x, direction)
@@ -103,7 +103,7 @@ def test_max_pool(size, stride, padding, float64):
 
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 3)))
     found, expected = (
-        jax.value_and_grad(lambda x, f=f: (f(x) ** 3).sum())(x)
+        jax.jit(jax.value_and_grad(lambda x, f=f: (f(x) ** 3).sum()))(x)
         for f in (lambda x: Pool().apply({}, x), plain)
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)

@@ -58,7 +58,10 @@ def trained(photographs, devices, micro_batches, chunk):
     return jax.tree.map(lambda a: np.asarray(a[0]), seeds), looks
 
 
-@pytest.mark.parametrize(("devices", "micro_batches", "chunk"), [(2, 2, 1), (4, 1, 2)])
+@pytest.mark.parametrize(
+    ("devices", "micro_batches", "chunk"),
+    [(2, 2, 1), pytest.param(4, 1, 2, marks=pytest.mark.slow)],
+)
 def test_a_stream_trains_as_data_in_memory(photographs, devices, micro_batches, chunk):
     expected = in_memory.trained(min(devices, 2), micro_batches=micro_batches, task=in_memory.PLAIN)
     found = trained(photographs, devices, micro_batches, chunk)
