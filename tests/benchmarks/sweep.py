@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, default=0, help="after interpolation; by default none"
     )
-    parser.add_argument("--precision", default="tensorfloat32")
+    parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
     sweep.one_device_per_core()
     try:
