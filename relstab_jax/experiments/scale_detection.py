@@ -146,21 +146,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         laws, in the receptive_field [layer].
     """
     model = network(config)
-    positions, labels = task.points(config.task, config.size, config.xi, config.gap)
     sharding = seed_sharding(len(config.seeds))
     S = len(config.seeds)
-    padded = -(-S // sharding.num_devices) * sharding.num_devices
-    index = np.array([*config.seeds, *[config.seeds[-1]] * (padded - S)], np.uint32)
-
-    def prepare(index: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
-        keys = seed_keys(config.seed, index)
-        split = task.split(keys.split, labels, config.train_points, config.validation_points)
-        return keys, {
-            name: (jnp.asarray(positions)[chosen], jnp.asarray(labels)[chosen])
-            for name, chosen in split._asdict().items()
-        }
-
-    keys, points = jax.jit(jax.vmap(prepare), out_shardings=sharding)(index)
+    keys, points = prepare(config, sharding)
     data, test = training_data(config, keys.order, points, sharding), points["test"]
 
     rules = Rules(config.look_every, config.patience, config.max_epochs)
@@ -231,14 +219,37 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     ).transpose("state", "channels", "seed", "layer", "tap")
 
 
+Points = tuple[Int[Array, "S P 2"], Int[Array, "S P"]]  # positions and labels
+
+
+def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Points]]:
+    """Draws the keys of every seed and its points, "train", "validation" and "test".
+
+    The last seed is repeated where the seed axis is longer than `config.seeds`.
+    """
+    positions, labels = task.points(config.task, config.size, config.xi, config.gap)
+    missing = -len(config.seeds) % sharding.num_devices
+    index = np.array([*config.seeds, *[config.seeds[-1]] * missing], np.uint32)
+
+    def of_seed(index: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
+        keys = seed_keys(config.seed, index)
+        split = task.split(keys.split, labels, config.train_points, config.validation_points)
+        return keys, {
+            name: (jnp.asarray(positions)[chosen], jnp.asarray(labels)[chosen])
+            for name, chosen in split._asdict().items()
+        }
+
+    return jax.jit(jax.vmap(of_seed), out_shardings=sharding)(index)
+
+
 def training_data(
     config: Config,
     orders: Key[Array, " S"],
-    points: dict[str, tuple[Int[Array, "S P 2"], Int[Array, "S P"]]],
+    points: dict[str, Points],
     sharding: NamedSharding,
 ) -> Data:
     """Makes what a sweep learns from of positions and labels, "train" and "validation"."""
-    strides = task_strides(config)
+    strides = layer_strides(config)
 
     def distinct(name: str) -> simple_cnn.DistinctPatches:
         positions = collected(points[name][0], len(orders))
@@ -257,7 +268,7 @@ def training_data(
     )
 
 
-def task_strides(config: Config) -> tuple[int, ...]:
+def layer_strides(config: Config) -> tuple[int, ...]:
     """Returns the stride of each layer."""
     strided = config.depth if config.strided_layers is None else config.strided_layers
     return (config.stride,) * strided + (1,) * (config.depth - strided)

@@ -15,8 +15,6 @@ from tqdm import tqdm
 from relstab_jax.training import loop
 from relstab_jax.training.sweep import Data, Look, Rules, Seed, Sweep
 
-LONG_ON_A_CPU = datetime.timedelta(hours=1)
-
 
 def fit(
     sweep: Sweep,
@@ -88,6 +86,7 @@ class _Report:
     def __init__(self, rules: Rules, steps_per_epoch: int, step: int):
         self._rules, self._steps_per_epoch = rules, steps_per_epoch
         self._last_line = 0.0
+        self._pace: tuple[int, float] | None = None  # step and time, once all have interpolated
         total = rules.max_epochs * steps_per_epoch
         self._bar = tqdm(total=total, initial=step, unit="step", disable=None, dynamic_ncols=True)
 
@@ -102,42 +101,35 @@ class _Report:
         self._bar.update(step - self._bar.n)
 
     def estimate(self, seconds_per_step: float) -> None:
-        """Says how long the run will take, from the first measured chunk."""
-        rules = self._rules
-
-        def time_to(epoch: int) -> datetime.timedelta:
-            return datetime.timedelta(
-                seconds=round(epoch * self._steps_per_epoch * seconds_per_step)
-            )
-
-        earliest = min(rules.patience * rules.look_every, rules.max_epochs)
-        text = f"{1e3 * seconds_per_step:.3g} ms a step: {time_to(rules.max_epochs)} to the last "
-        text += f"epoch, {rules.max_epochs}"
-        if earliest < rules.max_epochs:
-            text += (
-                f"; {time_to(earliest)} to epoch {earliest}, where a seed can stop at the earliest"
-            )
-        self._bar.write(text + ".")
-        if jax.default_backend() == "cpu" and time_to(earliest) > LONG_ON_A_CPU:
-            self._bar.write(
-                "This setting is made for a GPU or a TPU. On a CPU, stop it (Ctrl-C) and put "
-                ":laptop behind the name of the config: the same physics within minutes."
-            )
+        """Says what a step costs; how many will be computed is not known before interpolation."""
+        self._bar.write(f"{1e3 * seconds_per_step:.3g} ms a step at first.")
 
     def look(self, epoch: int, metrics: dict[str, Any], over: bool) -> None:
-        """Writes the line of a look; the bar's end becomes what the stopping rule now promises."""
+        """Writes the line of a look; the bar's end becomes what the stopping rule now promises.
+
+        The time that is left is told from the pace since all seeds have interpolated.
+        """
         arrays: dict[str, Any] = {name: np.array(values) for name, values in metrics.items()}
         look = Look(**arrays)
         rules, e = self._rules, look.interpolation_epoch
         promised = np.where(e > 0, np.maximum(rules.patience * e, epoch), rules.max_epochs)
         last = promised[~look.stopped].max(initial=0)
         self._bar.total = min(last or epoch, rules.max_epochs) * self._steps_per_epoch
+        step, now = epoch * self._steps_per_epoch, time.monotonic()
+        if self._pace is None and (look.stopped | (e > 0)).all():
+            self._pace = step, now
         if over or time.monotonic() - self._last_line > 1:
             self._last_line = time.monotonic()
             errors = " ".join(f"{error:.3f}" for error in look.validation_error)
             loss = look.train_loss.mean(where=~look.diverged) if not look.diverged.all() else np.nan
             line = f"epoch {epoch:>6}  training loss {loss:.2e}  "
-            line += f"validation error by seed {errors}  stopped {look.stopped.sum()}/{len(e)}"
+            line += f"validation error by seed {errors}  "
+            line += f"computed {look.computed_steps.mean() / step:.1%} of the steps  "
+            line += f"stopped {look.stopped.sum()}/{len(e)}"
+            if self._pace and step > self._pace[0] and not over:
+                per_step = (now - self._pace[1]) / (step - self._pace[0])
+                left = round(per_step * (self._bar.total - step))
+                line += f"  about {datetime.timedelta(seconds=left)} left"
             if look.diverged.any():
                 line += f"  diverged {look.diverged.sum()}"
             self._bar.write(line)

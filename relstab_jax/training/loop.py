@@ -108,7 +108,8 @@ def train(
                     if not estimated:
                         shown.estimate(seconds_per_step)
                     estimated = True
-                    chunk = max(1, round(CHUNK_SECONDS / seconds_per_step))
+                    # Steps may differ in cost; what a few cost is no promise for very many.
+                    chunk = max(1, min(2 * chunk, round(CHUNK_SECONDS / seconds_per_step)))
                 step = until
                 shown.advance(step, state)
                 if step % steps_per_look == 0:
