@@ -408,6 +408,7 @@ def summary(dataset: xr.Dataset) -> str:
     """
     diverged = dataset.diverged.values
     sound = dataset if diverged.all() else dataset.isel(seed=~diverged)
+    sound = sound.astype(float)  # squares of weights that diverged overflow in float32
     mean = sound.mean("seed", skipna=False)
     trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
     ratios = [

@@ -1,11 +1,15 @@
-"""Times a training step of the scale-detection sweep, per seed, against plain PyTorch.
+"""Times the training of the scale-detection sweep, per seed, against plain PyTorch.
 
     python -m tests.benchmarks.sweep                            # on a CPU, with the torch extra
     python -m tests.benchmarks.sweep --widths=1000 --steps=300  # on an accelerator
+    python -m tests.benchmarks.sweep --widths=1000 --seeds=1 --epochs=100  # after interpolation too
 
-Both train the CNN of Section 4 at batch 8 with the paper's settings. Rounds of the two are
-interleaved; printed are medians of the times and of the ratios of a round. Without torch, and
-beside it, achieved FLOP/s are set against a large matrix product of the same precision.
+Both train the CNN of Section 4 at batch 8 with the paper's settings. First a step at
+initialisation, where all are computed. Rounds of the two are interleaved; printed are medians of
+the times and of the ratios of a round. Without torch, and beside it, achieved FLOP/s are set
+against a large matrix product of the same precision. With `--epochs`, then an epoch after
+interpolation, where few steps are computed: its mean over so many epochs after the first look at
+which all seeds have interpolated, against an epoch of steps of both.
 """
 
 import argparse
@@ -42,28 +46,46 @@ def flops_per_step(config) -> float:
     return total
 
 
-def jax_steps(config):
-    """Returns a function that runs n steps of all seeds and returns the seconds it took."""
-    seeds, sharding = len(config.seeds), sweep.seed_sharding(len(config.seeds))
-    positions, labels = task.points(config.task, config.size, config.xi, config.gap)
-    rules = sweep.Rules(config.look_every, config.patience, config.max_epochs)
-    made = scale_detection.compile_training(config, rules, sharding)
-    keys = jax.random.split(jax.random.key(0), seeds)
-    chosen = np.random.default_rng(0).choice(len(labels), (seeds, config.train_points))
-    train = task.images(jnp.asarray(positions[chosen]), config.size), jnp.asarray(labels[chosen])
-    data = jax.device_put(sweep.Data(keys, train, train), sharding)
-    state = made.start(keys)
-    step = 0
+class Training:
+    """The sweep of a configuration, from initialisation on."""
 
-    def run(steps: int) -> float:
-        nonlocal state, step
-        began = time.perf_counter()
+    def __init__(self, config):
+        sharding = sweep.seed_sharding(len(config.seeds))
+        rules = sweep.Rules(config.look_every, config.patience, config.max_epochs)
+        keys, points = scale_detection.prepare(config, sharding)
+        self._data = scale_detection.training_data(config, keys.order, points, sharding)
+        self._precision, self._look_every = config.precision, config.look_every
         with jax.default_matmul_precision(config.precision):
-            state = jax.block_until_ready(made.advance(state, data, step, step + steps))
-        step += steps
+            self._sweep = scale_detection.compile_training(config, rules, sharding)
+            self._state, self._step = self._sweep.start(keys.init), 0
+
+    def run(self, steps: int) -> float:
+        """Trains all seeds for so many steps and returns the seconds it took."""
+        began = time.perf_counter()
+        until = self._step + steps
+        with jax.default_matmul_precision(self._precision):
+            self._state = self._sweep.advance(self._state, self._data, self._step, until)
+            jax.block_until_ready(self._state)
+        self._step = until
         return time.perf_counter() - began
 
-    return run
+    def epochs(self, number: int) -> tuple[float, sweep.Look]:
+        """Trains to the first look from `number` epochs on; returns the seconds and the look."""
+        E, every = self._sweep.steps_per_epoch, self._look_every
+        last = -(-(self._step // E + number) // every) * every
+        began = time.perf_counter()
+        for epoch in range(self._step // (E * every) * every + every, last + 1, every):
+            self.run(epoch * E - self._step)
+            with jax.default_matmul_precision(self._precision):
+                self._state, look = self._sweep.look(self._state, self._data, epoch)
+        look = jax.device_get(look)
+        return time.perf_counter() - began, look
+
+    def interpolate(self) -> int:
+        """Trains until a look at which every seed has interpolated; returns its epoch."""
+        while not (self.epochs(self._look_every)[1].interpolation_epoch > 0).all():
+            pass
+        return self._step // self._sweep.steps_per_epoch
 
 
 def torch_steps(config):
@@ -147,6 +169,22 @@ def matrix_product_rate(precision: str) -> float:
     return 2 * devices * n**3 / statistics.median(times)
 
 
+def after_interpolation(training, config, epochs, mine, other):
+    """Prints what an epoch of a seed takes after interpolation; times in s a step beforehand."""
+    first = training.interpolate()
+    _, before = training.epochs(config.look_every)
+    seconds, look = training.epochs(epochs)
+    S, E = len(config.seeds), config.train_points // config.batch_size
+    each = seconds / S / epochs
+    computed = (look.computed_steps - before.computed_steps).mean() / epochs
+    print(
+        f"    an epoch of a seed, {epochs} from epoch {first + config.look_every} on: {each:.3f} s "
+        f"with its look, {computed:.1f} of {E} steps computed; "
+        f"{E * mine / each:.1f} × as fast as all steps, {E * other / each:.1f} × as torch",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -155,6 +193,10 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256, 1000])
     parser.add_argument("--steps", type=int, default=0, help="a round; by default about a second")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="after interpolation; by default none"
+    )
     parser.add_argument("--precision", default="tensorfloat32")
     arguments = parser.parse_args()
     sweep.one_device_per_core()
@@ -175,8 +217,9 @@ def main() -> None:
         for width in arguments.widths:
             config = importlib.import_module(f"configs.task{number}").get_config()
             config.width, config.precision = width, arguments.precision
-            config.seeds = tuple(range(4)) if device == "cpu" else config.seeds
-            ours = jax_steps(config)
+            config.seeds = tuple(range(arguments.seeds))
+            training = Training(config)
+            ours = training.run
             ours(2)
             steps = arguments.steps or max(2, round(2 / ours(2)))
             theirs = torch_steps(config) if torch else lambda steps: math.nan
@@ -195,6 +238,8 @@ def main() -> None:
                 f"{ratio:8.2f}{achieved / 1e9:10.1f}{achieved / rate:13.1%}{of_peak}",
                 flush=True,
             )
+            if arguments.epochs:
+                after_interpolation(training, config, arguments.epochs, mine, other)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
 
 
 def test_a_diverging_seed_is_marked(tmp_path):
-    fields = TINY | {"learning_rate": 1e3, "ridge": 10.0}
+    fields = TINY | {"learning_rate": 1e30, "ridge": 0.0}
     dataset = scale_detection.run(config("task2", **fields), tmp_path)
     assert dataset.diverged.all()
     assert (dataset.epochs == 5).all()
@@ -141,6 +141,7 @@ def test_a_diverging_seed_is_marked(tmp_path):
         ({"stride": 2}, "stride=2 is neither 1 nor the filter size"),
         ({"stride": 3}, "divisible by"),
         ({"batch_size": 64}, "batch_size=64 must lie between 1 and train_points=48"),
+        ({"learning_rate": 10.0, "ridge": 0.6}, "must be below depth/2 = 6"),
         ({"batch_size": 7}, "batch_size=7 does not divide train_points=48"),
         ({"seeds": ()}, "names none"),
         ({"seeds": (0, 1, 0)}, r"names \[0\] more than once"),
