@@ -82,3 +82,11 @@ def test_metrics_are_shown_by_tensorboard(tmp_path):
         found |= {value.tag: (event.step, value.simple_value) for value in event.summary.value}
         left = left[16 + length :]
     assert found == {"loss": (3, 0.375)}
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    results.write_atomically(path, "before")
+    with pytest.raises(UnicodeEncodeError):
+        results.write_atomically(path, "cut off \ud800")
+    assert path.read_text() == "before"

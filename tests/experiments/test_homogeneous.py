@@ -6,7 +6,7 @@ import pytest
 from configs import homogeneous as config_file
 from configs import task1
 from relstab_jax import results
-from relstab_jax.data.scale_detection import images, points
+from relstab_jax.data.scale_detection import points
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import homogeneous, scale_detection
 from relstab_jax.measures.homogeneous import noise_sensitivity, sensitivities
@@ -97,7 +97,7 @@ def test_a_run_measures_the_exact_values_of_a_network_with_equal_weights():
         model,
         variables,
         jax.random.key(1),
-        (images(positions[train], config.size), labels[train]),
+        (positions[train], labels[train]),
         (positions[test], labels[test]),
     )
     network = {name: config[name] for name in ("filter_size", "stride", "depth")}
