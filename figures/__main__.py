@@ -5,7 +5,8 @@ python -m figures
 
 import importlib
 
-from figures import style
+from figures import script
+from relstab_jax import plots
 
 SCRIPTS = (
     *("fig01_left", "fig01_centre_right", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07"),
@@ -14,5 +15,6 @@ SCRIPTS = (
 
 if __name__ == "__main__":
     for name in SCRIPTS:
-        script = importlib.import_module(f"figures.{name}")
-        print(script.draw([style.RESULTS / file for file in script.RESULTS], style.OUTPUT))
+        module = importlib.import_module(f"figures.{name}")
+        figure = module.draw(*(script.RESULTS / file for file in module.RESULTS))
+        print(plots.save(figure, script.OUTPUT / f"{name}.png"))

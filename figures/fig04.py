@@ -1,70 +1,13 @@
-"""Fig. 4: power γ_l of each spatial frequency in the filters, layer by layer (Eq. 3).
+"""Fig. 4: spectra of the filters of VGG11bn.
 
-As a share of the power of all frequencies, 1/F² for white filters. Dotted at initialisation, full
-trained; from low to high frequencies. Rows for each results file.
-
-    python -m figures.fig04 runs/measure/results.json
+python -m figures.fig04 RESULTS...
 """
 
-import os
-import pathlib
-from collections.abc import Sequence
+from figures import script
+from relstab_jax import plots
 
-import numpy as np
-from matplotlib.ticker import MaxNLocator
-
-from figures import style
-
-COLUMNS = 8
-NEEDS = {
-    "spectrum": ("state", "seed", "conv", "mode"),
-    "eigenvalue": ("conv", "mode"),
-    "frequency_content": ("state", "seed", "conv"),
-}
-RESULTS = (
-    "cifar10-vgg11bn-laptop.json",
-    "scale_detection_2d-vgg11bn-laptop.json",
-)
-
-
-def draw(
-    paths: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str], name: str = "fig04"
-) -> pathlib.Path:
-    """Draws the networks in `paths`; returns the path of the PNG."""
-    datasets = style.load(paths, NEEDS)
-    panels = []
-    for dataset, color in style.colored(datasets):
-        spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
-        convs = [(spatial.isel(conv=k), k + 1, color) for k in range(spatial.sizes["conv"])]
-        panels += convs + [None] * (-len(convs) % min(COLUMNS, len(convs)))
-    columns = min(COLUMNS, len(panels))
-    figure, rows = style.panels(len(panels) // columns, columns, row_height=1.3)
-    for axes, panel in zip([axes for row in rows for axes in row], panels, strict=True):
-        if panel is None:
-            axes.set_axis_off()
-            continue
-        of_layer, k, color = panel
-        share = of_layer.spectrum.isel(mode=of_layer.eigenvalue.notnull().values)
-        share = share / share.sum("mode")
-        modes = np.arange(share.sizes["mode"])
-        for state, line in zip(share.state.values[::-1], ("-", ":"), strict=False):
-            gamma = share.sel(state=state)
-            axes.plot(modes, gamma.mean("seed"), line, color=color)
-            axes.fill_between(
-                modes, gamma.min("seed"), gamma.max("seed"), color=color, alpha=0.2, lw=0
-            )
-        axes.set_title(f"\n$k={k}$" if k == 1 else f"$k={k}$", fontsize=7)
-        if k == 1:
-            style.name_row(axes, of_layer)
-        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-        axes.sharey(rows[0][0])
-        axes.tick_params(labelsize=6, labelleft=axes in [row[0] for row in rows])
-    rows[0][0].set_yscale("log")
-    style.plain_decades(rows[0][0].yaxis)
-    figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
-    figure.supylabel(r"share of $\gamma_{k,l}$", fontsize=8)
-    return style.write(figure, name, folder, datasets)
-
+RESULTS = ("cifar10-vgg11bn-laptop.json", "scale_detection_2d-vgg11bn-laptop.json")
+draw = script.of_results(plots.spectra)
 
 if __name__ == "__main__":
-    style.main(__doc__, draw, RESULTS)
+    script.main(__doc__, draw, RESULTS)

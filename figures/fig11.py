@@ -1,17 +1,13 @@
-"""Fig. 11: as Fig. 3, R_k against relative depth, for other architectures.
+"""Fig. 11: as Fig. 3, for other architectures.
 
-python -m figures.fig11 runs/measure/results.json
+python -m figures.fig11 RESULTS...
 """
 
-from functools import partial
+from figures import script
+from relstab_jax import plots
 
-from figures import fig03, style
-
-RESULTS = (
-    "cifar10-lenet-laptop.json",
-    "scale_detection_2d-alexnet-laptop.json",
-)
-draw = partial(fig03.draw, name="fig11")
+RESULTS = ("cifar10-lenet-laptop.json", "scale_detection_2d-alexnet-laptop.json")
+draw = script.of_results(plots.depth)
 
 if __name__ == "__main__":
-    style.main(__doc__, draw, RESULTS)
+    script.main(__doc__, draw, RESULTS)

@@ -1,14 +1,13 @@
-"""Fig. 13: as Fig. 4, spectra of the filters, for a deep VGG trained on ImageNet.
+"""Fig. 13: as Fig. 4, for a deep VGG trained on ImageNet.
 
-python -m figures.fig13 runs/measure/results.json
+python -m figures.fig13 RESULTS...
 """
 
-from functools import partial
-
-from figures import fig04, style
+from figures import script
+from relstab_jax import plots
 
 RESULTS = ("measure-vgg16.json",)
-draw = partial(fig04.draw, name="fig13")
+draw = script.of_results(plots.spectra)
 
 if __name__ == "__main__":
-    style.main(__doc__, draw, RESULTS)
+    script.main(__doc__, draw, RESULTS)

@@ -1,14 +1,13 @@
-"""Fig. 14: as Fig. 4, spectra of the filters, for AlexNet.
+"""Fig. 14: as Fig. 4, for AlexNet.
 
-python -m figures.fig14 runs/measure/results.json
+python -m figures.fig14 RESULTS...
 """
 
-from functools import partial
-
-from figures import fig04, style
+from figures import script
+from relstab_jax import plots
 
 RESULTS = ("scale_detection_2d-alexnet-laptop.json",)
-draw = partial(fig04.draw, name="fig14")
+draw = script.of_results(plots.spectra)
 
 if __name__ == "__main__":
-    style.main(__doc__, draw, RESULTS)
+    script.main(__doc__, draw, RESULTS)

@@ -8,7 +8,7 @@ whatever the width of the network, on which the taps themselves depend.
 
 import numpy as np
 
-from figures import style
+from figures import script
 from relstab_jax import results
 
 PAPER = {  # after training, layer by layer
@@ -45,7 +45,7 @@ def inhomogeneity(taps: np.ndarray) -> float:
 
 def table(task: int, file: str) -> str:
     """Returns the table of a task, of the results in a file."""
-    filters = results.load(style.RESULTS / file).mean_filter.mean("seed")
+    filters = results.load(script.RESULTS / file).mean_filter.mean("seed")
     of_state = {state: filters.sel(state=state).values for state in ("init", "trained")}
     rows = [
         "| k | ours, init | ours, trained | paper, trained | σ/mean, ours | σ/mean, paper |",

@@ -17,8 +17,6 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-import xarray as xr
-
 from relstab_jax import config as configs
 from relstab_jax import main as command
 from relstab_jax import results
@@ -132,18 +130,6 @@ def run(runs: list[Run]) -> list[Run]:
     return failed
 
 
-def figures(gathered: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that gathered results allow: correlations take three networks."""
-    data = {run["config"].get("data") for run in gathered.attrs["runs"]}
-    if len(data) > 1 or not {"noise", "network"} <= set(gathered.coords):
-        return ()
-    if min(len(level.member) for _, level in gathered.groupby("noise")) < 3:
-        return ()
-    return {"scale_detection_2d": ("fig08",), "cifar10": ("fig01_centre_right", "fig10")}.get(
-        data.pop(), ()
-    )
-
-
 def main() -> None:
     """Runs the grid of the command line."""
     parser = argparse.ArgumentParser(
@@ -174,8 +160,8 @@ def main() -> None:
             gathered = results.gather([results.load(one.workdir / results.RESULTS) for one in done])
             path = results.save(gathered, workdir)
             print(f"results of {len(done)} runs: {path}")
-            for name in figures(gathered):
-                print(f"figure: {command.figure(name, path)}")
+            for figure in command.draw(path):
+                print(f"figure: {figure}")
         except (InputError, Unwritten) as error:
             sys.exit(f"error: {error}")
     if failed:

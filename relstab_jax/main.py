@@ -17,7 +17,7 @@ from typing import NoReturn
 import jax
 
 from relstab_jax import config as configs
-from relstab_jax import distributed, results, runs
+from relstab_jax import distributed, plots, results, runs
 from relstab_jax.compilation import CompilationCache
 from relstab_jax.config import Config
 from relstab_jax.errors import (
@@ -152,15 +152,18 @@ def run(config: Config, workdir: pathlib.Path) -> None:
         return
     print(experiment.summary(dataset))
     print(f"results: {path}")
-    for name in experiment.figures(dataset):
-        print(f"figure:  {figure(name, path)}")
+    for figure in draw(path):
+        print(f"figure:  {figure}")
 
 
-def figure(name: str, path: pathlib.Path) -> pathlib.Path:
-    """Draws a figure of a run beside its results, as `python -m figures.NAME RESULTS` would."""
-    module: ModuleType = importlib.import_module(f"figures.{name}")
+def draw(path: pathlib.Path) -> list[pathlib.Path]:
+    """Draws what a results file can show beside it; returns the paths of the pictures."""
+    dataset = results.load(path)
     with writing(path.parent):
-        return module.draw([path], path.parent)
+        return [
+            plots.save(plot(dataset), path.with_name(f"{name}.png"))
+            for name, plot in plots.shown_by(dataset).items()
+        ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -163,7 +163,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         tree = json.loads(pathlib.Path(path).read_text())
         for variable in [*tree["coords"].values(), *tree["data_vars"].values()]:
             variable["data"] = _with_nan(variable["data"])
-        return xr.Dataset.from_dict(tree)
+        dataset = xr.Dataset.from_dict(tree)
+    dataset.encoding["source"] = str(path)
+    return dataset
 
 
 def _finite(tree: Any) -> Any:

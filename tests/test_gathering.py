@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from relstab_jax import grid, main, results
+from relstab_jax import grid, main, plots, results
 from relstab_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -123,7 +123,7 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert gathered.seed.values.tolist() == [0, 3, 1]
     assert gathered.width.values.tolist() == [8, 8, 16]
     np.testing.assert_array_equal(gathered.test_error, [0.5, 0.5, 0.25])
-    assert grid.figures(gathered) == ()
+    assert not plots.shown_by(gathered)
     # Other layers are not shared; nor is anything with a run without seeds.
     runs[1] = of_run((1,), ["conv1"], 0.25, width=16)
     assert set(results.gather(runs).data_vars) == {"test_error", "epochs"}
@@ -133,7 +133,7 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     mixed = results.gather([runs[0], theory])
     assert not mixed.data_vars
     assert mixed.sizes["member"] == 3
-    assert grid.figures(mixed) == ()
+    assert not plots.shown_by(mixed)
 
 
 def strictly(text):

@@ -97,7 +97,7 @@ def test_a_grid_is_gathered_and_drawn(tmp_path, monkeypatch, capfd):
         np.testing.assert_array_equal(gathered.D.isel(member=slice(2, 4)), predictor)
         np.testing.assert_array_equal(gathered.test_error.isel(member=slice(2, 4)), one.test_error)
     assert (gathered.test_points == 16).all()
-    assert (tmp_path / "runs" / "fig08.png").exists()
+    assert (tmp_path / "runs" / "errors.png").exists()
     capfd.readouterr()
     grid.main()
     assert capfd.readouterr().out.count("has ended before") == 2

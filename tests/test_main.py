@@ -111,6 +111,17 @@ def test_two_processes_of_slurm_give_the_numbers_of_one(whole, tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_the_command_runs_from_any_directory(tmp_path):
+    config = f"--config={ROOT / 'configs' / 'homogeneous.py'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "relstab_jax.main", config],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "figure:  runs/homogeneous/representation.png" in done.stdout
+    assert (tmp_path / "runs" / "homogeneous" / "representation.png").exists()
+
+
 def test_a_wrong_command_ends_with_one_sentence_and_no_traceback():
     code, output = finished("--config=configs/task2.py", "--config.sedes=1")
     assert code == 1

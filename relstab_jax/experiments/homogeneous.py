@@ -166,12 +166,6 @@ def representations(network: Config) -> xr.Dataset:
     )
 
 
-def figures(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that the results allow."""
-    del dataset
-    return ("fig06",)
-
-
 def summary(dataset: xr.Dataset) -> str:
     """Returns the tables that end a run."""
     rows = []

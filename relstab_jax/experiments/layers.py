@@ -137,9 +137,3 @@ def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset
         },
         coords={"state": list(states), "seed": list(seeds), "conv": list(sizes)},
     )
-
-
-def figures(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that such results allow."""
-    of_filters = ("fig04", "fig12") if "conv" in dataset.sizes else ()
-    return ("fig03", "fig09", *of_filters)

@@ -167,11 +167,6 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     return xr.merge([measured, layers.spectra(states, seeds)])
 
 
-def figures(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that the results allow."""
-    return layers.figures(dataset)
-
-
 def summary(dataset: xr.Dataset) -> str:
     """Returns the table of sensitivities: means over seeds, with their standard errors."""
     state = dataset.state.values[-1]

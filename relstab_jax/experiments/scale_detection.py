@@ -395,12 +395,6 @@ def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
     return (A * log).sum("layer", skipna=False) / (A**2).sum("layer")
 
 
-def figures(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that the results allow."""
-    del dataset
-    return ("fig07",)
-
-
 def summary(dataset: xr.Dataset) -> str:
     """Returns the tables that end a run: sensitivities, exponents, mean filters and errors.
 

@@ -192,11 +192,6 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     return xr.merge([measured, layers.spectra(states, config.seeds), trainings])
 
 
-def figures(dataset: xr.Dataset) -> tuple[str, ...]:
-    """Returns the figures that the results allow."""
-    return layers.figures(dataset)
-
-
 def summary(dataset: xr.Dataset) -> str:
     """Returns the table of sensitivities, means over seeds, and the errors of each seed."""
     mean = dataset.mean("seed", skipna=False).sel(channels="all")

@@ -10,8 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import measure as measure_config
-from figures import fig03, fig04, fig09, fig12
-from relstab_jax import models, results
+from relstab_jax import main, models, results
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import layers, measure
@@ -95,11 +94,11 @@ def test_an_orbax_checkpoint_does_as_well(measured, lenet, tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), trained, dict(lenet[1]))
 
 
-@pytest.mark.parametrize("figure", [fig03, fig04, fig09, fig12])
-def test_the_figures_are_drawn(figure, measured, tmp_path):
-    path = results.save(measured, tmp_path)
-    assert f"{figure.__name__.split('.')[-1]}" in measure.figures(measured)
-    assert figure.draw([path, path], tmp_path).stat().st_size > 10_000
+def test_its_plots_are_drawn_beside_the_results(measured, tmp_path):
+    drawn = main.draw(results.save(measured, tmp_path))
+    names = {"depth", "sensitivities", "spectra", "frequency_content"}
+    assert {path.stem for path in drawn} == names
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"{name}.png" for name in names}
 
 
 def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):

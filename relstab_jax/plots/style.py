@@ -1,45 +1,38 @@
-"""What all figures share: size, colours and how they are written."""
+"""What all plots share: their style, their parts, and what they ask of a dataset."""
 
-import argparse
-import importlib
+import functools
+import io
 import itertools
 import os
 import pathlib
-import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from relstab_jax import results
 from relstab_jax.errors import InputError, some
 from relstab_jax.measures.correlation import correlation
+from relstab_jax.plots import paper
 
-# What figures draw of a network's layers, and of many trained networks.
+# What plots draw of a network's layers, and of many trained networks.
 LAYERS = {name: ("state", "channels", "seed", "layer") for name in "DGR"}
 GATHERED = {name: ("state", "member") for name in "DGR"} | {
     name: ("member",) for name in ("test_error", "test_points", "network", "noise")
 }
 
-RESULTS = pathlib.Path(__file__).parent / "results"
-OUTPUT = pathlib.Path(__file__).parent / "output"
+P = ParamSpec("P")
+
+P = ParamSpec("P")
 
 WIDTH = 5.5  # inches: the text of the paper
-
-# What a run at a reduced setting has less of than the paper's.
-SETTING = (
-    *("width", "ridge", "patience", "max_epochs"),
-    *("epochs", "batch_size", "learning_rate", "annealing", "train_points", "test_points"),
-)
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
@@ -47,61 +40,138 @@ GREY, BLACK = "#8C8C8C", "#000000"
 COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D")
 
-mpl.use("Agg")
-mpl.rcParams.update(
-    {
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "legend.fontsize": 7,
-        "lines.linewidth": 1.4,
-        "lines.markersize": 3.5,
-        "mathtext.fontset": "cm",
-        "savefig.dpi": 200,
-        "figure.constrained_layout.use": True,
-    }
-)
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.5,
+    "mathtext.fontset": "cm",
+    "savefig.dpi": 200,
+}
 
 
-def load(
-    paths: Sequence[str | os.PathLike[str]], needs: Mapping[str, Sequence[str]], one: bool = False
-) -> list[xr.Dataset]:
-    """Reads the results that a figure draws.
+class Picture(Figure):
+    """A figure that keeps the style of the plots, and that notebooks show."""
+
+    def __init__(self, height: float):
+        super().__init__(figsize=(WIDTH, height), layout="constrained")
+
+    def draw(self, renderer: Any) -> None:
+        """Draws in the style of the plots: Matplotlib makes ticks as late as that."""
+        with mpl.rc_context(STYLE):
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Saves the figure, as Figure.savefig does, in the style of the plots."""
+        with mpl.rc_context(STYLE):
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+class Plot:
+    """A function of datasets that draws a figure, and what it asks of them.
 
     Args:
-        paths: of the results files.
+        draw: (datasets...) -> the figure.
         needs: the variables and coordinates that it draws, each with its dimensions.
-        one: whether it draws one file alone.
-
-    Raises:
-        InputError: for a file that cannot be read or lacks a part, or for more files than one.
+        one: whether it draws one dataset alone.
+        tells: dataset -> whether the figure would tell something of a dataset that has them.
     """
-    if not paths or (one and len(paths) > 1):
-        raise InputError(
-            f"{len(paths)} files are given, and this figure draws {'one' if one else 'one or more'}"
-        )
-    datasets = [results.load(path) for path in paths]
-    for path, dataset in zip(paths, datasets, strict=True):
+
+    def __init__(
+        self,
+        draw: Callable[..., Picture],
+        needs: Mapping[str, Sequence[str]],
+        one: bool,
+        tells: Callable[[xr.Dataset], bool],
+    ):
+        self._draw, self._needs, self._one, self._tells = draw, needs, one, tells
+        self.__name__, self.__doc__ = draw.__name__, draw.__doc__
+
+    def __call__(self, *datasets: xr.Dataset, **options: Any) -> Picture:
+        """Draws datasets of results; above stands where their runs fell short of the paper's.
+
+        Raises:
+            InputError: for a dataset that lacks a part, or for more than one where it draws one.
+        """
+        if not datasets or (self._one and len(datasets) > 1):
+            number = "one" if self._one else "one or more"
+            raise InputError(f"{len(datasets)} datasets are given, and this plot draws {number}")
+        for dataset in datasets:
+            if lacking := self._lacking(dataset):
+                source = dataset.encoding.get("source", "the dataset")
+                raise InputError(
+                    f"{source} holds no {some(lacking, at_most=2)}, which {self.__name__} draws: "
+                    "give results that have them"
+                )
+        with mpl.rc_context(STYLE):
+            figure = self._draw(*datasets, **options)
+            if note := textwrap.fill(paper.reduced(datasets), 125):
+                figure.set_figheight(figure.get_figheight() + 0.1 * (note.count("\n") + 2))
+                figure.suptitle(note, x=0.008, ha="left", fontsize=5.5, color=GREY)
+        return figure
+
+    def can_show(self, dataset: xr.Dataset) -> bool:
+        """Returns whether a dataset has what is drawn, and the figure would tell something."""
+        return not self._lacking(dataset) and self._tells(dataset)
+
+    def _lacking(self, dataset: xr.Dataset) -> list[str]:
         lacking = [
             f"{name}[{', '.join(dims)}]"
-            for name, dims in needs.items()
+            for name, dims in self._needs.items()
             if name not in dataset.variables or not set(dims) <= set(dataset[name].dims)
         ]
         if not {"config", "runs"} & dataset.attrs.keys():
             lacking.append("the configuration")
-        if lacking:
-            raise InputError(
-                f"{path} holds no {some(lacking, at_most=2)}, which this figure draws: give the "
-                "results that its --help names"
-            )
-    return datasets
+        return lacking
 
 
-def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Figure, list[list[Axes]]]:
+def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
+    """Makes a function draw in the style of the plots."""
+
+    @functools.wraps(draw)
+    def in_style(*arguments: P.args, **options: P.kwargs) -> Picture:
+        with mpl.rc_context(STYLE):
+            return draw(*arguments, **options)
+
+    return in_style
+
+
+def plot(
+    needs: Mapping[str, Sequence[str]],
+    one: bool = False,
+    tells: Callable[[xr.Dataset], bool] = lambda dataset: True,
+) -> Callable[[Callable[..., Picture]], Plot]:
+    """Makes a `Plot` of a function of datasets; arguments as there."""
+    return lambda draw: Plot(draw, needs, one, tells)
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes a figure as PNG and, beside it, as PDF; returns the path of the first.
+
+    Args:
+        figure: the figure.
+        path: of the PNG; its folder is made where there is none.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    return path
+
+
+def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Picture, list[list[Axes]]]:
     """Returns a figure of the paper's text width with a grid of axes."""
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, row_height * rows), squeeze=False)
+    figure = Picture(row_height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
 
 
@@ -112,7 +182,7 @@ def colored(datasets: Sequence[xr.Dataset]) -> list[tuple[xr.Dataset, str]]:
 
 def by_images(
     datasets: Sequence[xr.Dataset],
-) -> tuple[Figure, list[tuple[Axes, list[tuple[xr.Dataset, str]]]]]:
+) -> tuple[Picture, list[tuple[Axes, list[tuple[xr.Dataset, str]]]]]:
     """Returns a figure with a panel for each set of images that the results were measured on.
 
     With each panel come its results, each in the colour that it has in the whole figure.
@@ -168,16 +238,10 @@ def looks(gathered: xr.Dataset) -> dict[str, tuple[str, str]]:
     return dict(zip(dict.fromkeys(gathered.network.values.tolist()), different, strict=False))
 
 
-def scatters(
-    row: Sequence[Axes], gathered: xr.Dataset, looks: dict[str, tuple[str, str]], label: str
-) -> None:
-    """Draws ε, under a label, against D, G and R of trained predictors in a row of axes."""
-    for axes, name in zip(row, "DGR", strict=True):
-        scatter(axes, gathered, looks, name)
-    for axes in row[1:]:
-        axes.sharey(row[0])
-        axes.tick_params(labelleft=False)
-    row[0].set_ylabel(label)
+def comparable(gathered: xr.Dataset) -> bool:
+    """Returns whether networks learned from the same data, three of them at each noise."""
+    data = {run["config"].get("data") for run in gathered.attrs["runs"]}
+    return len(data) == 1 and min(len(at.member) for _, at in gathered.groupby("noise")) >= 3
 
 
 def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]], name: str) -> None:
@@ -241,78 +305,3 @@ def images_of(dataset: xr.Dataset) -> str:
     """Returns the name of the images that it was measured on."""
     config = dataset.attrs["config"]
     return pathlib.Path(config.get("images") or config["data"]).stem
-
-
-def reduced(datasets: Sequence[xr.Dataset]) -> str:
-    """Says where runs fell short of the paper's settings; nothing where they did not.
-
-    Args:
-        datasets: results of runs, or gathered ones.
-    """
-    runs = [run for d in datasets for run in d.attrs.get("runs", [d.attrs])]
-    found: dict[tuple[str, str], dict[str, None]] = {}  # who falls short so, in order
-    for config in (run["config"] for run in runs):
-        if paper := _paper_setting(config):
-            parts = [
-                f"{field.replace('_', ' ')} {config[field]} ({paper[field]})"
-                for field in SETTING
-                if field in config and config[field] != paper[field]
-            ]
-            seeds, all_seeds = len(config["seeds"]), len(paper["seeds"])
-            parts += [f"seeds {seeds} ({all_seeds})"] if seeds < all_seeds else []
-            if parts:
-                name = config.get("network") or f"Task {config['task']}"
-                on = f" on {config['data']}" if "network" in config else ""
-                found.setdefault((on, ", ".join(parts)), {})[name] = None
-    parts = [f"{', '.join(names)}{on}: {setting}" for (on, setting), names in found.items()]
-    return "Reduced (paper): " + "; ".join(parts) + "." if parts else ""
-
-
-def _paper_setting(config: dict[str, Any]) -> Any:
-    """Returns the configuration without a preset, or None where the paper has none."""
-    if config["experiment"] == "scale_detection":
-        return importlib.import_module(f"configs.task{config['task']}").get_config()
-    if config["experiment"] == "train_images":
-        file = {"imagenet2012": "imagenet"}.get(config["data"], config["data"])
-        return importlib.import_module(f"configs.{file}").get_config(config["network"])
-    return None
-
-
-def write(
-    figure: Figure,
-    name: str,
-    folder: str | os.PathLike[str],
-    datasets: Sequence[xr.Dataset] = (),
-) -> pathlib.Path:
-    """Writes NAME.png and NAME.pdf into `folder`; returns the path of the first.
-
-    Above the figure stands where the `datasets` it shows fell short of the paper's settings.
-    """
-    if note := textwrap.fill(reduced(datasets), 125):
-        figure.set_figheight(figure.get_figheight() + 0.1 * (note.count("\n") + 2))
-        figure.suptitle(note, x=0.008, ha="left", fontsize=5.5, color=GREY)
-    path = pathlib.Path(folder) / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-    plt.close(figure)
-    return path
-
-
-def main(
-    description: str | None,
-    draw: Callable[[Sequence[Any], Any], pathlib.Path],
-    committed: Sequence[str],
-) -> None:
-    """The command of a figure: draws the files given, or those in figures/results."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = [RESULTS / name for name in committed]
-    parser.add_argument("files", nargs="*", default=default, help="default: those committed")
-    parser.add_argument("--output", default=OUTPUT, help="folder of the PNG and the PDF")
-    arguments = parser.parse_args()
-    try:
-        print(draw(arguments.files, arguments.output))
-    except InputError as error:
-        sys.exit(f"error: {error}")

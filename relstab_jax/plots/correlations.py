@@ -1,0 +1,51 @@
+"""Correlations of test errors with sensitivities, as the noise grows (Fig. 1)."""
+
+import numpy as np
+import xarray as xr
+
+from relstab_jax.measures.correlation import correlation
+from relstab_jax.plots import style
+
+
+def _tells(gathered: xr.Dataset) -> bool:
+    return style.comparable(gathered) and len(np.unique(gathered.noise)) > 1
+
+
+@style.plot(style.GATHERED, one=True, tells=_tells)
+def correlations(gathered: xr.Dataset) -> style.Picture:
+    """Plots the test error against R of the predictor, and ρ(ε, D), ρ(ε, G), ρ(ε, R) against noise.
+
+    Fig. 1, centre and right. Bars: 95 % of a bootstrap over architectures and their seeds.
+
+    Args:
+        gathered: results of several networks, as of `results.gather`.
+    """
+    levels = {float(eta): level for eta, level in gathered.groupby("noise")}
+    figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
+    style.scatter(centre, levels[min(levels)], style.looks(gathered), "R")
+    centre.set_ylabel(r"test error $\varepsilon$")
+    style.legend_below(figure, centre)
+    for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
+        found = [
+            correlation(
+                style.test_error(level),
+                level[name].sel(state="trained").values,
+                level.network.values,
+            )
+            for level in levels.values()
+        ]
+        rho = np.array([c.rho for c in found])
+        bars = np.abs(np.array([(c.low, c.high) for c in found]).T - rho)
+        right.errorbar(
+            range(len(levels)), rho, bars, fmt="o-", capsize=2, color=color, label=f"${name}_f$"
+        )
+    right.axhline(0, color=style.GREY, lw=0.8, ls=":")
+    right.set(
+        xticks=range(len(levels)),
+        xticklabels=[f"{eta:g}" for eta in levels],
+        xlabel=r"norm of the noise $\eta$",
+        ylabel=r"$\rho(\varepsilon, X)$",
+        ylim=(-1.05, 1.05),
+    )
+    right.legend(loc="best")
+    return figure

@@ -1,0 +1,42 @@
+"""R_k against relative depth (Figs. 3, 11)."""
+
+import xarray as xr
+from matplotlib.lines import Line2D
+
+from relstab_jax.plots import style
+
+
+@style.plot(style.LAYERS | {"relative_depth": ("layer",)})
+def depth(*datasets: xr.Dataset) -> style.Picture:
+    """Plots R_k against relative depth, with channels as they are and shuffled (Figs. 3, 11).
+
+    Args:
+        datasets: results of networks: a colour for each, a panel for each set of images.
+    """
+    figure, row = style.by_images(datasets)
+    for axes, of_images in row:
+        for dataset, color in of_images:
+            last = dataset.isel(state=-1)
+            label = f"{style.network_of(dataset)}, {last.state.item()}"
+            for channels, line in (("all", "o-"), ("shuffled", "o--")):
+                of_channels = last.sel(channels=channels)
+                style.curve(
+                    axes,
+                    dataset.relative_depth,
+                    of_channels,
+                    "R",
+                    line,
+                    color=color,
+                    label=label if channels == "all" else None,
+                )
+        axes.axhline(1, color=style.GREY, lw=0.8, ls=":")
+        axes.set(xlabel="relative depth $k/K$", yscale="log")
+        style.plain_decades(axes.yaxis)
+        axes.legend(loc="best")
+    row[0][0].set_ylabel("$R_k$")
+    kinds = [
+        Line2D([], [], color=style.BLACK, ls=ls, label=label)
+        for ls, label in (("-", "channels as they are"), ("--", "shuffled channels"))
+    ]
+    figure.legend(handles=kinds, loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,38 @@
+"""Sensitivities against relative depth (Fig. 9)."""
+
+import xarray as xr
+
+from relstab_jax.plots import style
+
+CURVES = (
+    (-1, "all", style.BLUE, "o-"),
+    (-1, "shuffled", style.BLUE, "o--"),
+    (-1, "mean", style.SKY, "s:"),
+    (0, "all", style.GREY, "o-"),
+)
+
+
+@style.plot(style.LAYERS | {"relative_depth": ("layer",)})
+def sensitivities(*datasets: xr.Dataset) -> style.Picture:
+    """Plots D_k, G_k and R_k against relative depth: trained, shuffled, and at init (Fig. 9).
+
+    Args:
+        datasets: results of networks, a row for each.
+    """
+    figure, rows = style.panels(len(datasets), 3, row_height=2)
+    for row, dataset in zip(rows, datasets, strict=True):
+        for axes, name in zip(row, "DGR", strict=True):
+            for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:
+                shown = dataset.isel(state=state).sel(channels=channels)
+                known = shown[name].notnull().all("seed").values
+                if not known.any():
+                    continue
+                label = f"{shown.state.item()}, {channels}"
+                shown = shown.isel(layer=known)
+                style.curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
+            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n${name}_k$")
+            style.plain_decades(axes.yaxis)
+        style.name_row(row[0], dataset)
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3.5)
+    return figure
