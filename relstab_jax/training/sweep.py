@@ -7,8 +7,9 @@ too: nothing is computed for a step that learns nothing, and leaving it out chan
 
 Which step learns next is seen ahead of time. Until then every margin is a function of the step
 alone, smooth and slow: it is computed for all points at the first, the middle and the last of the
-next `ahead` steps, `_least` bounds it between, and every step that may have a margin below 1 is
-computed. Where steps that learn follow close on each other, every step is computed instead.
+next `ahead` steps, and every step is computed at which it may be below 1 between them, if within
+the window it bends one way (`_least`). Where steps that learn follow close on each other, every
+step is computed instead.
 """
 
 import functools
@@ -217,11 +218,12 @@ def _of_each_seed(
 
 
 def _least(margins: Float[Array, "3 *N"], time: Float[Array, "*#N"]) -> Float[Array, "*N"]:
-    """Bounds a function in [0, 1] from below, by its values at 0, 1/2 and 1.
+    """Bounds a convex or concave function on [0, 1] from below, by its values at 0, 1/2 and 1.
 
-    With b its distance from the chord at 1/2: if it bends one way, it lies above the chords of
-    both halves, or at most 2 b below them, since each half lies above the extended chord of the
-    other.
+    A concave function lies above the chords of both halves. A convex one lies at most 2 b below
+    them, b being its distance from the chord of the whole at 1/2, because each half lies above the
+    extended chord of the other. A function that bends both ways may lie lower: nothing here
+    notices that.
     """
     first, middle, last = margins
     bend = abs(middle - (first + last) / 2)
