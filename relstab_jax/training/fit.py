@@ -130,6 +130,8 @@ class _Report:
                 per_step = (now - self._pace[1]) / (step - self._pace[0])
                 left = round(per_step * (self._bar.total - step))
                 line += f"  about {datetime.timedelta(seconds=left)} left"
+            if look.unforeseen.any():
+                line += f"  margins below their bound {look.unforeseen.sum()}"
             if look.diverged.any():
                 line += f"  diverged {look.diverged.sum()}"
             self._bar.write(line)

@@ -8,8 +8,10 @@ too: nothing is computed for a step that learns nothing, and leaving it out chan
 Which step learns next is seen ahead of time. Until then every margin is a function of the step
 alone, smooth and slow: it is computed for all points at the first, the middle and the last of the
 next `ahead` steps, and every step is computed at which it may be below 1 between them, if within
-the window it bends one way (`_least`). Where steps that learn follow close on each other, every
-step is computed instead.
+the window it bends one way (`_least`). Whether it does is checked after the fact: margins of the
+batch of each computed step, and of all points at each look, are compared with their bounds, and
+those below are counted as unforeseen. Where steps that learn follow close on each other, every step
+is computed instead.
 """
 
 import functools
@@ -113,6 +115,7 @@ class Seed(NamedTuple):
         order: of the training points in this epoch [P].
         loss: mean training loss of the epoch so far, weighted as if the epoch were complete.
         computed: how many steps were computed.
+        unforeseen: how many margins, of those that were checked, lay below their bound.
         interpolation_epoch: e*; 0 before it.
         epochs: at which the seed stopped; 0 while it trains.
         diverged: whether it stopped because its loss was not finite.
@@ -126,6 +129,7 @@ class Seed(NamedTuple):
     order: Int[Array, "..."]
     loss: Float[Array, "..."]
     computed: Int[Array, "..."]
+    unforeseen: Int[Array, "..."]
     interpolation_epoch: Int[Array, "..."]
     epochs: Int[Array, "..."]
     diverged: Bool[Array, "..."]
@@ -138,6 +142,7 @@ class Look(NamedTuple):
     validation_error: Float[Array, " S"]
     interpolation_epoch: Int[Array, " S"]
     computed_steps: Int[Array, " S"]
+    unforeseen: Int[Array, " S"]
     stopped: Bool[Array, " S"]
     diverged: Bool[Array, " S"]
 
@@ -222,8 +227,7 @@ def _least(margins: Float[Array, "3 *N"], time: Float[Array, "*#N"]) -> Float[Ar
 
     A concave function lies above the chords of both halves. A convex one lies at most 2 b below
     them, b being its distance from the chord of the whole at 1/2, because each half lies above the
-    extended chord of the other. A function that bends both ways may lie lower: nothing here
-    notices that.
+    extended chord of the other. A function that bends both ways may lie lower.
     """
     first, middle, last = margins
     bend = abs(middle - (first + last) / 2)
@@ -251,6 +255,7 @@ def compile_sweep(
     """
     steps_per_epoch = train_points // descent.batch_size
     ahead = descent.ahead
+    window = np.array([0, ahead // 2, ahead], np.int32)
 
     def decay(steps: Int[Array, "*N"]) -> Float[Array, "*N"]:
         return jnp.exp(steps.astype(jnp.result_type(float)) * math.log(descent.decay))
@@ -266,15 +271,31 @@ def compile_sweep(
             order=jnp.arange(train_points),
             loss=jnp.zeros(()),
             computed=none,
+            unforeseen=none,
             interpolation_epoch=none,
             epochs=none,
             diverged=jnp.zeros((), bool),
         )
 
-    def margins_ahead(seed: Seed, data: Data, step: Int[Array, ""]) -> Float[Array, "3 P"]:
-        instants = step - seed.since + jnp.arange(3, dtype=step.dtype) * (ahead // 2)
-        outputs = network.outputs_at(seed.variables, decay(instants), data.train)
+    def margins_at(seed: Seed, data: Data, steps: Int[Array, " T"]) -> Float[Array, "T P"]:
+        outputs = network.outputs_at(seed.variables, decay(steps - seed.since), data.train)
         return data.labels.astype(outputs.dtype)[None] * outputs
+
+    def bound(
+        seed: Seed, points: Int[Array, "*N B"], steps: Int[Array, "*N"]
+    ) -> Float[Array, "*N B"]:
+        time = (steps - seed.seen).astype(seed.margins.dtype)[..., None] / max(ahead, 1)
+        return _least(seed.margins[:, points], time)
+
+    def unforeseen(
+        seed: Seed, points: Int[Array, " B"], margins: Float[Array, " B"], step: Int[Array, ""]
+    ) -> Int[Array, ""]:
+        least = bound(seed, points, step)
+        below = margins < least - descent.rounding * abs(least)
+        return jnp.sum(below & ~is_void(seed, step), dtype=step.dtype)
+
+    def is_void(seed: Seed, step: Int[Array, ""]) -> Bool[Array, ""]:
+        return (seed.seen < seed.since) | (step >= seed.seen + ahead)
 
     def next_computed(
         seed: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]
@@ -293,20 +314,19 @@ def compile_sweep(
                 lambda: (seed.order, seed.loss),
             )
             seed = seed._replace(order=order, loss=loss)
-            void = (seed.seen < seed.since) | (step >= seed.seen + ahead)
+            void = is_void(seed, step)
             rare = jnp.maximum(seed.gap, step - seed.since) >= LOOK_COSTS
             if ahead:
                 seen, margins = lax.cond(
                     void & rare,
-                    lambda: (step, margins_ahead(seed, data, step)),
+                    lambda: (step, margins_at(seed, data, step + window)),
                     lambda: (seed.seen, seed.margins),
                 )
                 seed = seed._replace(seen=seen, margins=margins)
             blind = void & ~rare if ahead else True
             steps = epoch * steps_per_epoch + jnp.arange(steps_per_epoch, dtype=step.dtype)
             batches = seed.order.reshape(steps_per_epoch, -1)
-            time = (steps - seed.seen).astype(seed.loss.dtype)[:, None] / max(ahead, 1)
-            least = _least(seed.margins[:, batches], time).min(axis=1)
+            least = bound(seed, batches, steps).min(axis=1)
             end = jnp.minimum((epoch + 1) * steps_per_epoch, until)
             end = jnp.where(blind, end, jnp.minimum(end, seed.seen + ahead))
             compute = blind | ~(least > 1 + descent.rounding)
@@ -325,11 +345,12 @@ def compile_sweep(
         )
         decayed = decay(step - seed.since)
 
-        def hinge(variables: Variables) -> Float[Array, ""]:
+        def hinge(variables: Variables) -> tuple[Float[Array, ""], Float[Array, " B"]]:
             outputs = network.outputs(variables, decayed, data.inputs[batch])
-            return losses.hinge(outputs, data.labels[batch])
+            return losses.hinge(outputs, data.labels[batch]), outputs
 
-        loss, gradient = jax.value_and_grad(hinge)(seed.variables)
+        (loss, outputs), gradient = jax.value_and_grad(hinge, has_aux=True)(seed.variables)
+        margins = data.labels[batch].astype(outputs.dtype) * outputs
         learned = ~(loss == 0)
         variables = jax.tree.map(
             lambda old, w, g: jnp.where(learned, w - descent.rate * g, old),
@@ -343,6 +364,7 @@ def compile_sweep(
             gap=jnp.where(learned, step - seed.since, seed.gap),
             loss=seed.loss + loss / steps_per_epoch,
             computed=seed.computed + 1,
+            unforeseen=seed.unforeseen + unforeseen(seed, batch, margins, step),
         )
 
     def advance(seed: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]) -> Seed:
@@ -359,8 +381,9 @@ def compile_sweep(
 
     def look(seed: Seed, data: Data, epoch: Int[Array, ""]) -> tuple[Seed, Look]:
         epoch = epoch.astype(seed.epochs.dtype)
+        step = epoch * steps_per_epoch
         points, labels = data.validation
-        decayed = decay(epoch * steps_per_epoch - seed.since)
+        decayed = decay(step - seed.since)
         error = losses.error(network.outputs_at(seed.variables, decayed[None], points)[0], labels)
         first = jnp.where((seed.interpolation_epoch == 0) & (seed.loss == 0), epoch, 0)
         interpolation = seed.interpolation_epoch + first
@@ -369,6 +392,10 @@ def compile_sweep(
             jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(seed.variables)
         ]
         training = seed.epochs == 0
+        if ahead:
+            margins = margins_at(seed, data, step[None])[0]
+            found = unforeseen(seed, jnp.arange(train_points), margins, step)
+            seed = seed._replace(unforeseen=seed.unforeseen + jnp.where(training, found, 0))
         diverged = seed.diverged | ~jnp.stack(finite).all()
         stop = (
             diverged
@@ -385,6 +412,7 @@ def compile_sweep(
             error,
             seed.interpolation_epoch,
             seed.computed,
+            seed.unforeseen,
             seed.epochs > 0,
             diverged,
         )

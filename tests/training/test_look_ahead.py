@@ -89,6 +89,34 @@ def test_the_bound_holds_for_what_bends_one_way():
             assert (np.asarray(least) <= function + 1e-5).all()
 
 
+def waved(variables, decay, inputs):
+    """height + slope · cos(4π t), alike at the three instants t = 0, 1/2, 1 of a look at step 3."""
+    step = jnp.log(variables["w"] * decay) / np.log(DESCENT.decay)
+    return inputs[..., 0] + inputs[..., 1] * jnp.cos(4 * np.pi * (step - 3) / AHEAD)
+
+
+@pytest.mark.usefixtures("float64")
+def test_margins_that_bend_both_ways_are_noticed_after_the_fact():
+    network = KINKED._replace(
+        outputs=waved,
+        outputs_at=lambda variables, decay, inputs: jax.vmap(lambda d: waved(variables, d, inputs))(
+            decay
+        ),
+    )
+    heights = jnp.array([[1.5] * P, [1 + 5e-10] + [3.0] * (P - 1)])
+    slopes = jnp.array([[1.0] * P, [0.0] + [1.0] * (P - 1)])
+    data = kinked_data(heights, slopes, 0 * heights)
+    made = sweep.compile_sweep(network, DESCENT, RULES, train_points=P, sharding=on_one_device())
+    state = made.advance(made.start(data.key), data, 0, 20)
+    # One falls to 0.5 unseen. Of the other, steps with the point so near 1 are computed.
+    assert state.unforeseen[0] == 0
+    assert 3 <= state.unforeseen[1] <= 5
+    assert state.computed.tolist() == [3, 3 + state.unforeseen[1]]
+    state, look = made.look(state, data, 5)  # at step 20, where both are lowest
+    assert look.unforeseen[0] == P
+    assert look.unforeseen[1] > P
+
+
 @pytest.mark.usefixtures("float64")
 def test_margins_that_are_far_from_1_cost_no_step():
     far = jnp.full((1, P), 3.0)
