@@ -1,12 +1,13 @@
 """Fig. 7: D_k and G_k of simple CNNs against the receptive field A_k.
 
-python -m figures.fig07 RESULTS...
+python -m figures.fig07                                    # at the size of the paper
+python -m figures.fig07 figures/results/task?-laptop.json  # on a laptop, within minutes
 """
 
 from figures import script
 from relstab_jax import plots
 
-RESULTS = ("task1-laptop.json", "task2-laptop.json")
+RESULTS = ("task1.json", "task2.json")
 draw = script.of_results(plots.receptive_field)
 
 if __name__ == "__main__":

@@ -61,4 +61,4 @@ def table(task: int, file: str) -> str:
 
 if __name__ == "__main__":
     for number in (1, 2):
-        print(f"Table {number}\n\n{table(number, f'task{number}-laptop.json')}\n")
+        print(f"Table {number}\n\n{table(number, f'task{number}.json')}\n")

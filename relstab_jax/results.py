@@ -185,19 +185,25 @@ def _with_nan(tree: Any) -> Any:
 
 
 def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Gathers what several runs share into one dataset, for Figs. 1, 8 and 10 among others.
+    """Gathers what several runs share into one dataset, for Figs. 1, 7, 8 and 10 among others.
 
     Args:
         datasets: results of any experiments.
 
     Returns:
-        One entry for each run and seed, dimension member, with the variables over seeds, or all
-        variables of runs without seeds, that all runs have in one shape. Of layers and channels
+        Of runs that differ in their seeds alone, the results of one run of all these seeds. Of
+        others, one entry for each run and seed, dimension member, with the variables over seeds, or
+        all variables of runs without seeds, that all runs have in one shape. Of layers and channels
         those of the predictor are taken where all runs have one. Coordinates [member]: seed;
         network and noise, where the configurations have them; and every field whose value is a
         number or text and differs between the runs, unless a variable has its name. The attribute
         runs holds the attributes of each run.
+
+    Raises:
+        InputError: where a seed is in two of the runs that differ in their seeds alone.
     """
+    if len(datasets) > 1 and all(_same_but_for_seeds(datasets[0], other) for other in datasets):
+        return _along_seed(datasets)
     has_predictor = all(
         "output" in dataset.get("layer", ()) and "channels" in dataset.dims for dataset in datasets
     )
@@ -229,6 +235,24 @@ def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     }
     runs = [dataset.attrs for dataset in datasets]
     return gathered.assign_coords(coords).assign_attrs(runs=runs)
+
+
+def _same_but_for_seeds(one: xr.Dataset, other: xr.Dataset) -> bool:
+    found = differences(one.attrs["config"], other.attrs["config"])
+    return "seed" in one.dims and "seed" in other.dims and found.keys() <= {"seeds"}
+
+
+def _along_seed(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Joins runs along the dimension seed, in the order of their seeds."""
+    seeds = np.concatenate([dataset.seed.values for dataset in datasets])
+    if len(set(seeds.tolist())) < len(seeds):
+        twice = sorted({int(seed) for seed in seeds if (seeds == seed).sum() > 1})
+        raise InputError(f"the runs to be gathered share the seeds {twice}: give each seed once")
+    joined = xr.concat(
+        datasets, "seed", data_vars="minimal", compat="equals", join="exact", combine_attrs="drop"
+    ).sortby("seed")
+    config = {**datasets[0].attrs["config"], "seeds": joined.seed.values.tolist()}
+    return joined.assign_attrs(config=config, runs=[dataset.attrs for dataset in datasets])
 
 
 def _members(dataset: xr.Dataset) -> xr.Dataset:

@@ -96,6 +96,7 @@ def tiny(**fields):
     return main.configuration([*TINY, *changed])[0]
 
 
+@pytest.mark.slow
 def test_a_trained_run_can_be_measured_anew(tmp_path, capsys):
     main.run(tiny(), tmp_path)
     before = results.load(tmp_path / results.RESULTS)

@@ -100,13 +100,13 @@ def of_run(seeds, layers, value, **config):
             "D": (("state", "channels", "seed", "layer"), np.full((2, 2, S, K), value)),
             "test_error": ("seed", np.full(S, value)),
             "epochs": ("seed", np.full(S, 7)),
-            "exponent_D": value,
+            "exponent_D": -1.0,
         },
         coords={
             "state": ["init", "trained"], "channels": ["all", "mean"], "seed": list(seeds),
             "layer": layers, "receptive_field": ("layer", np.arange(float(K))),
         },
-        attrs={"config": {"experiment": "scale_detection", **config}},
+        attrs={"config": {"experiment": "scale_detection", "seeds": list(seeds), **config}},
     )  # fmt: skip
 
 
@@ -134,6 +134,23 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert not mixed.data_vars
     assert mixed.sizes["member"] == 3
     assert not plots.shown_by(mixed)
+
+
+def test_runs_that_differ_in_their_seeds_alone_are_one_run(tmp_path):
+    layers = ["conv1", "conv2"]
+    runs = [
+        of_run((3,), layers, 0.5, width=8),
+        of_run((0, 1), layers, 0.25, width=8),
+    ]
+    gathered = results.load(results.save(results.gather(runs), tmp_path))
+    assert gathered.D.dims == ("state", "channels", "seed", "layer")
+    assert gathered.exponent_D.dims == ()
+    np.testing.assert_array_equal(gathered.seed, [0, 1, 3])
+    np.testing.assert_array_equal(gathered.test_error, [0.25, 0.25, 0.5])
+    assert gathered.attrs["config"]["seeds"] == [0, 1, 3]
+    assert [run["config"]["seeds"] for run in gathered.attrs["runs"]] == [[3], [0, 1]]
+    with pytest.raises(InputError, match=r"share the seeds \[3\]"):
+        results.gather([runs[0], *runs])
 
 
 def strictly(text):

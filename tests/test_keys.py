@@ -41,8 +41,8 @@ def run(name, workdir, **fields):
 @pytest.mark.parametrize(
     ("name", "seeds"),
     [
-        ("scale_detection_2d:DenseNetL2,smoke", (3,)),
         ("measure:smoke", (3, 1)),  # the programs of (0, 3): soon compiled
+        pytest.param("scale_detection_2d:DenseNetL2,smoke", (3,), marks=pytest.mark.slow),
         pytest.param("cifar10_noisy:DenseNetL2,smoke", (3,), marks=pytest.mark.slow),
         pytest.param("measure:smoke", (3,), marks=pytest.mark.slow),
     ],

@@ -51,10 +51,11 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
     The Model's `features` takes two options: `pre_activations=True` adds "<layer>:pre", where the
     output layer shows up too, and `pooled=True` adds "<layer>:pool", all in the network's order.
     """
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.result_type(float))
+    dtype = jnp.result_type(float)
 
+    @jax.jit  # which leaves out the forward pass; tracing `lazy_init` takes five times as long
     def init(key):
-        return net.lazy_init(key, images)
+        return net.init(key, jnp.zeros((1, image_size, image_size, channels), dtype))
 
     def apply(variables, images):
         return cast(Array, net.apply(variables, images))

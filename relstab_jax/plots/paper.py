@@ -46,7 +46,9 @@ def reduced(datasets: Sequence[xr.Dataset]) -> str:
     Args:
         datasets: results of runs, or gathered ones.
     """
-    runs = [run for d in datasets for run in d.attrs.get("runs", [d.attrs])]
+    runs = [
+        run for d in datasets for run in ([d.attrs] if "config" in d.attrs else d.attrs["runs"])
+    ]
     found: dict[tuple[str, str], dict[str, None]] = {}  # who falls short so, in order
     for config in (run["config"] for run in runs):
         if paper := setting(config):

@@ -70,6 +70,7 @@ def test_one_compilation_serves_all_seeds_layers_and_looks(tiny):
         assert len(found) == 1, (call, found)
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_whatever_runs_beside_it(tiny, tmp_path):
     """Nine seeds go two to a device on five of the eight devices, one place left empty."""
     nine = (11, 7, 3, 4, 5, 6, 0, 8, 9)

@@ -100,6 +100,7 @@ def test_errors_are_those_of_the_best_network(lenet):
         np.testing.assert_allclose(dataset.test_error[s], wrong.mean(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sensitivities_of_the_two_dimensional_task(dense):
     dataset, _ = dense
     assert dataset.layer.values.tolist() == ["fcn.0", "output"]

@@ -155,6 +155,7 @@ def test_neither_batch_nor_devices_change_the_results(monkeypatch):
             np.testing.assert_allclose(other[layer], found[0][layer], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_standard_errors_are_those_of_the_bootstrap():
     x = drawn(P=200).astype(float)

@@ -116,6 +116,7 @@ def test_a_unitary_map_to_complex_numbers_changes_nothing():
     np.testing.assert_allclose(found["complex"][:5], found["real"][:5], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_of_a_complex_representation_in_one_call():
     images = jax.random.normal(KEY, (7, 4, 4))
     deformed, noisy = images[:, None] + 0.1, images[:, None] * 1.2

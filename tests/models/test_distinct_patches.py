@@ -45,6 +45,7 @@ def test_translations_and_shared_patches_are_computed_once():
     assert sum(len(rows) for rows in made.rows) < 12 * 12 * 32 / 3
 
 
+@pytest.mark.slow
 def test_seeds_with_fewer_patches_are_padded():
     images = [task.images(jnp.array(p), 8) for p in ([[0, 1], [2, 7]], [[0, 1], [0, 1]])]
     each = [simple_cnn.distinct(np.asarray(x), 2, (2, 2)) for x in images]

@@ -138,7 +138,11 @@ def test_where_there_is_no_state_dict(saved, message):
 
 
 @pytest.mark.parametrize(
-    "name", [n if n != "EfficientNetB0" else pytest.param(n, marks=pytest.mark.slow) for n in HEADS]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("EfficientNetB0", "ResNet18") else n
+        for n in HEADS
+    ],
 )
 def test_networks_without_a_head_and_with_another_one(name):
     size, channels = 32, 3

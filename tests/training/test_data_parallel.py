@@ -96,12 +96,14 @@ def test_the_training_does_not_depend_on_the_devices(on_one_device):
     assert_close(trained(4), on_one_device)
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_those_beside_it(on_one_device):
     seeds, looks = on_one_device
     alone = trained(1, seeds=(1,))
     assert_close(alone, jax.tree.map(lambda a: a[1:], (seeds, looks)))
 
 
+@pytest.mark.slow
 def test_seeds_one_after_the_other_are_the_same(on_one_device):
     assert_close(trained(1, seeds_at_once=1), on_one_device)
 
@@ -167,6 +169,7 @@ def test_a_step_is_one_of_plain_gradient_descent():
     assert_close(jax.tree.map(lambda a: np.asarray(a[0, 0]), after.variables["params"]), expected)
 
 
+@pytest.mark.slow
 def test_micro_batches_do_not_depend_on_the_devices():
     one, two = (trained(devices, micro_batches=2, task=PLAIN) for devices in (1, 2))
     assert_close(one, two)
