@@ -1,7 +1,7 @@
 """Task 1 of Section 4: stride 1, filter size 3. Draws the top row of Fig. 7 and Table 1.
 
-Without a preset: the paper's setting (App. B.2), hours on a CPU for each seed. Trained networks
-show D ~ A_k^-2 (Eq. 5) and G ~ A_k (Eq. 7), with A_k = sqrt(k).
+Without a preset: the paper's setting (App. B.2), about half an hour a seed on two cores. Trained
+networks show D ~ A_k^-2 (Eq. 5) and G ~ A_k (Eq. 7), with A_k = sqrt(k).
 
     python -m relstab_jax.main --config=configs/task1.py:laptop
 """

@@ -1,7 +1,7 @@
 """Task 2 of Section 4: stride and filter size 2. Draws the bottom row of Fig. 7 and Table 2.
 
-Without a preset: the paper's setting (App. B.2), hours on a CPU for each seed; what is not set
-here is as in task1.py. Trained networks show D ~ A_k^-1 (Eq. 8) and G ~ A_k (Eq. 9), with
+Without a preset: the paper's setting (App. B.2), about half an hour a seed on two cores; what is
+not set here is as in task1.py. Trained networks show D ~ A_k^-1 (Eq. 8) and G ~ A_k (Eq. 9), with
 A_k = 2^k, up to the layer whose patch reaches xi.
 
     python -m relstab_jax.main --config=configs/task2.py:laptop
