@@ -82,6 +82,7 @@ def test_the_configuration_as_given_is_accepted():
         config_file.get_config("laptop")
 
 
+@pytest.mark.slow
 def test_a_run_measures_the_exact_values_of_a_network_with_equal_weights():
     config = task1.get_config("smoke")
     config.width, config.depth, config.copies = 1, 4, 64

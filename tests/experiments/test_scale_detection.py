@@ -121,6 +121,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
     assert (tmp_path / "metrics.jsonl").read_text() == (tiny[1] / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_diverging_seed_is_marked(tmp_path):
     fields = TINY | {"learning_rate": 1e30, "ridge": 0.0}
     dataset = scale_detection.run(config("task2", **fields), tmp_path)

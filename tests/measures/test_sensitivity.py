@@ -38,7 +38,9 @@ def features(x):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
+@pytest.mark.parametrize(
+    "batch_size", [4, 100, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 23))]
+)
 def test_streamed_equals_the_definition_whatever_the_batch(batch_size):
     x, deformed, noisy = example()
     found = jax.jit(lambda *inputs: sensitivity.streamed(features, *inputs, batch_size=batch_size))(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,16 +24,18 @@ def test_distinct_patches_compute_the_network_with_its_filters_shrunk(filter_siz
     variables = model.init(jax.random.key(0))
     positions = jnp.array([[0, 1], [3, 9], [15, 2], [3, 9], [5, 6]])
     images = task.images(positions, 16)
-    found = simple_cnn.outputs(
+    found = jax.jit(functools.partial(simple_cnn.outputs, alpha=2.0))(
         variables,
         simple_cnn.distinct(np.asarray(images), filter_size, strides),
         jnp.array([1.0, 0.9]),
-        alpha=2.0,
     )
+    apply = jax.jit(model.apply)
     for outputs, decay in zip(found, (1.0, 0.9), strict=True):
         shrunk = simple_cnn.with_kernels_times(variables, jnp.asarray(decay))
-        np.testing.assert_allclose(outputs, model.apply(shrunk, images), rtol=1e-10)
-        np.testing.assert_allclose(model.apply(variables, images, decay), outputs, rtol=1e-10)
+        np.testing.assert_allclose(outputs, apply(shrunk, images), rtol=1e-10)
+        np.testing.assert_allclose(
+            apply(variables, images, jnp.asarray(decay)), outputs, rtol=1e-10
+        )
 
 
 def test_translations_and_shared_patches_are_computed_once():

@@ -29,7 +29,7 @@ def by_definition(x, kernel, stride, padding, depthwise):
         ((6, 8, 8, 3), 3, 2, 1, False),
         ((5, 9, 8, 2), 5, 2, 2, False),
         ((2, 2, 2, 4), 3, 1, 1, False),
-        ((1, 23, 23, 3), 11, 4, 2, False),
+        pytest.param((1, 23, 23, 3), 11, 4, 2, False, marks=pytest.mark.slow),
         ((3, 6, 6, 4), 1, 2, 0, False),
         ((3, 7, 7, 2), 5, 1, 0, False),
         ((3, 5, 7, 4), 3, 1, 1, True),

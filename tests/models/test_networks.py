@@ -195,6 +195,7 @@ def test_features_of_every_network_end_with_what_the_output_layer_sees():
         assert (layers[0], layers[-1], len(layers)) == (first, last, count)
 
 
+@pytest.mark.slow
 def test_features_of_a_residual_block_are_after_the_sum():
     model = create("ResNet18", num_classes=10, image_size=8, channels=3)
     variables = model.init(jax.random.key(0))

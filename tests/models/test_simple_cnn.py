@@ -141,6 +141,7 @@ def test_parameters_are_standard_normal_and_alpha_scales_the_output():
     np.testing.assert_allclose(scaled.apply(variables, x), 3 * model.apply(variables, x), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_seeds_stack_under_vmap():
     model = create(image_size=16, depth=3, filter_size=2, stride=2)
     keys = jax.random.split(jax.random.key(0), 3)

@@ -166,7 +166,7 @@ SMALL = {
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("task", [1, 2])
+@pytest.mark.parametrize("task", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_steps_learn_to_the_same_bits(task):
     fields = SMALL[task] | {"width": 16, "seeds": (3,), "learning_rate": 0.1}
     ends = range(10, 410, 10)
