@@ -127,6 +127,7 @@ def test_what_cannot_be_started_is_said(arguments, message):
         distributed.start(**arguments)
 
 
+@pytest.mark.slow
 def test_no_cluster_is_said():
     done = subprocess.run(
         [sys.executable, "-m", "relstab_jax.main", "--config=configs/task2.py", "--distributed"],

@@ -53,6 +53,7 @@ def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread(shuffles
     assert shuffles == 1 or len(set(mixed)) > 1
 
 
+@pytest.mark.slow
 def test_one_program_measures_the_networks_and_all_their_permutations(caplog):
     config = main.configuration(
         [

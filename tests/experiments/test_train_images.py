@@ -157,6 +157,7 @@ def test_photographs_stream_from_their_files(tmp_path, monkeypatch):
     np.testing.assert_allclose(dataset.test_error, [wrong.mean()], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     fields = FEW_POINTS | {"learning_rate": 1e38, "optimizer": "sgd"}
     made = config("scale_detection_2d", "DenseNetL2", **fields)
