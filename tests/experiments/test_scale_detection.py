@@ -116,6 +116,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
         scale_detection.run(config("task2", **TINY), tmp_path)
     assert stop.value.exit_code == 143
     resumed = scale_detection.run(config("task2", **TINY), tmp_path)
+    epochs = [line["epoch"] for line in looks]
+    assert epochs == sorted(set(epochs))  # nothing is trained twice
     for name in ("D", "G", "mean_filter", "train_loss", "interpolation_epoch"):
         np.testing.assert_array_equal(resumed[name], tiny[0][name])
     assert (tmp_path / "metrics.jsonl").read_text() == (tiny[1] / "metrics.jsonl").read_text()

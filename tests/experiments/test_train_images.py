@@ -130,6 +130,8 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
     with pytest.raises(Interrupted):
         train_images.run(made, tmp_path)
     resumed = train_images.run(made, tmp_path)
+    epochs = [line["epoch"] for line in looks]
+    assert epochs == sorted(set(epochs))  # nothing is trained twice
     for name in ("D", "G", "train_error", "test_error", "best_epoch"):
         np.testing.assert_array_equal(resumed[name], dense[0][name])
     assert (tmp_path / "metrics.jsonl").read_text() == (dense[1] / "metrics.jsonl").read_text()

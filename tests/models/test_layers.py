@@ -64,8 +64,10 @@ def test_convolution(shape, F, stride, padding, depthwise, float64, monkeypatch)
 
 @pytest.mark.parametrize(
     ("F", "stride", "padding"),
-    [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (7, 2, 3)]
-    + [pytest.param(11, 4, 2, marks=pytest.mark.slow)],
+    [
+        *((1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (7, 2, 3)),
+        pytest.param(11, 4, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_gradients_of_a_stack_of_networks(F, stride, padding, float64):
     """Those of XLA's own convolution, under `vmap` over filters."""
