@@ -131,7 +131,8 @@ class _Report:
                 left = round(per_step * (self._bar.total - step))
                 line += f"  about {datetime.timedelta(seconds=left)} left"
             if look.unforeseen.any():
-                line += f"  margins below their bound {look.unforeseen.sum()}"
+                line += f"  {look.unforeseen.sum()} margins were lower than foreseen: "
+                line += "compare with --config.look_ahead=False"
             if look.diverged.any():
                 line += f"  diverged {look.diverged.sum()}"
             self._bar.write(line)

@@ -287,15 +287,15 @@ def compile_sweep(
         time = (steps - seed.seen).astype(seed.margins.dtype)[..., None] / max(ahead, 1)
         return _least(seed.margins[:, points], time)
 
+    def is_void(seed: Seed, step: Int[Array, ""]) -> Bool[Array, ""]:
+        return (seed.seen < seed.since) | (step >= seed.seen + ahead)
+
     def unforeseen(
         seed: Seed, points: Int[Array, " B"], margins: Float[Array, " B"], step: Int[Array, ""]
     ) -> Int[Array, ""]:
         least = bound(seed, points, step)
         below = margins < least - descent.rounding * abs(least)
         return jnp.sum(below & ~is_void(seed, step), dtype=step.dtype)
-
-    def is_void(seed: Seed, step: Int[Array, ""]) -> Bool[Array, ""]:
-        return (seed.seen < seed.since) | (step >= seed.seen + ahead)
 
     def next_computed(
         seed: Seed, data: Data, step: Int[Array, ""], until: Int[Array, ""]
