@@ -21,6 +21,8 @@ def pytest_configure(config):
         # Compiling takes longer than what is compiled; all tests together run it as users do.
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         jax.config.update("jax_disable_most_optimizations", True)
+    if not config.pluginmanager.hasplugin("cacheprovider"):
+        return
     folder = config.cache.mkdir(f"compiled-{processor()}")
     variables = {
         "JAX_COMPILATION_CACHE_DIR": str(folder),

@@ -7,10 +7,11 @@ too: nothing is computed for a step that learns nothing, and leaving it out chan
 
 Which step learns next is seen ahead of time. Until then every margin is a function of the step
 alone, smooth and slow: it is computed for all points at the first, the middle and the last of the
-next `ahead` steps, and every step is computed at which it may be below 1 between them, if within
-the window it bends one way (`_least`). Whether it does is checked after the fact: margins of the
-batch of each computed step, and of all points at each look, are compared with their bounds, and
-those below are counted as unforeseen. Where steps that learn follow close on each other, every step
+next `ahead` steps, and every step is computed at which it may be below 1 between them (`_least`).
+The bound is exact for a margin that bends one way within the window; for one that bends both ways
+it has a margin of safety, and is checked after the fact: margins of the batch of each computed
+step, and of all points at each look, are compared with their bounds, and those below are counted as
+unforeseen. Where steps that learn follow close on each other, every step
 is computed instead.
 """
 
@@ -222,18 +223,22 @@ def _of_each_seed(
     return jax.jit(of_all, out_shardings=sharding, **options)
 
 
-def _least(margins: Float[Array, "3 *N"], time: Float[Array, "*#N"]) -> Float[Array, "*N"]:
+def _bend(values: Float[Array, "3 *N"]) -> Float[Array, "*N"]:
+    """Returns how far functions on [0, 1] lie from their chord at 1/2."""
+    first, middle, last = values
+    return abs(middle - (first + last) / 2)
+
+
+def _least(values: Float[Array, "3 *N"], time: Float[Array, "*#N"]) -> Float[Array, "*N"]:
     """Bounds a convex or concave function on [0, 1] from below, by its values at 0, 1/2 and 1.
 
-    A concave function lies above the chords of both halves. A convex one lies at most 2 b below
-    them, b being its distance from the chord of the whole at 1/2, because each half lies above the
-    extended chord of the other. A function that bends both ways may lie lower.
+    A concave function lies above the chords of both halves. A convex one lies at most twice its
+    bend below them, because each half lies above the extended chord of the other.
     """
-    first, middle, last = margins
-    bend = abs(middle - (first + last) / 2)
+    first, middle, last = values
     left = first + 2 * time * (middle - first)
     right = middle + (2 * time - 1) * (last - middle)
-    return jnp.where(time < 0.5, left, right) - 2 * bend
+    return jnp.where(time < 0.5, left, right) - 2 * _bend(values)
 
 
 def compile_sweep(
@@ -285,7 +290,8 @@ def compile_sweep(
         seed: Seed, points: Int[Array, "*N B"], steps: Int[Array, "*N"]
     ) -> Float[Array, "*N B"]:
         time = (steps - seed.seen).astype(seed.margins.dtype)[..., None] / max(ahead, 1)
-        return _least(seed.margins[:, points], time)
+        # The bend of a margin that bends both ways may be none; it lies below by that of others.
+        return _least(seed.margins[:, points], time) - 2 * _bend(seed.margins).mean()
 
     def is_void(seed: Seed, step: Int[Array, ""]) -> Bool[Array, ""]:
         return (seed.seen < seed.since) | (step >= seed.seen + ahead)

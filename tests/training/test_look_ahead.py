@@ -177,6 +177,7 @@ def test_the_same_steps_learn_to_the_same_bits(task):
     assert_same_bits(ahead.variables, every.variables)
     assert (expected[-5:, 0] == 0).any()  # well past interpolation
     assert ahead.computed < 0.6 * every.computed
+    assert ahead.unforeseen == 0
     chunks, in_chunks = followed(*small, (10, 13, 14, 90, 91, 400))
     np.testing.assert_array_equal(chunks[-1], found[-1])
     assert_same_bits(in_chunks, ahead)
@@ -193,3 +194,4 @@ def test_the_same_steps_learn_in_the_papers_setting_at_width_32(task, epochs):
     np.testing.assert_array_equal(found, expected)
     assert_same_bits(ahead.variables, every.variables)
     assert (ahead.computed < every.computed / 2).all()
+    assert (ahead.unforeseen == 0).all()
