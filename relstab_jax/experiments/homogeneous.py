@@ -8,7 +8,7 @@ import xarray as xr
 from relstab_jax.config import Config, Field, choice, positive, real, several, whole
 from relstab_jax.config import check as check_fields
 from relstab_jax.errors import InputError
-from relstab_jax.measures import diffusion, homogeneous
+from relstab_jax.theory import diffusion, homogeneous
 
 TASKS = ("task1", "task2")
 FIG_6 = ("stride_1", "stride_F")

@@ -27,9 +27,10 @@ from relstab_jax.config import check as check_fields
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
 from relstab_jax.keys import key_of
-from relstab_jax.measures import diffusion, homogeneous, noise, sensitivity
+from relstab_jax.measures import noise, sensitivity
 from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
+from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
 from relstab_jax.training.fit import fit
 from relstab_jax.training.sweep import (

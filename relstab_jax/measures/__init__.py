@@ -1,1 +1,1 @@
-"""Sensitivities, filter spectra and exact theory, as pure functions of any network."""
+"""Sensitivities and filter spectra of any network, as pure functions."""

@@ -9,7 +9,7 @@ from relstab_jax import results
 from relstab_jax.data.scale_detection import points
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import homogeneous, scale_detection
-from relstab_jax.measures.homogeneous import noise_sensitivity, sensitivities
+from relstab_jax.theory.homogeneous import noise_sensitivity, sensitivities
 
 
 @pytest.fixture(scope="module")

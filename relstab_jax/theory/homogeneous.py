@@ -27,8 +27,8 @@ from jaxtyping import Array, Float, Int
 
 from relstab_jax.data import scale_detection
 from relstab_jax.errors import InputError
-from relstab_jax.measures import rectified_gaussian
 from relstab_jax.measures.sensitivity import Sensitivity
+from relstab_jax.theory import rectified_gaussian
 
 _ROUNDING = 32 * np.finfo(np.float64).eps
 

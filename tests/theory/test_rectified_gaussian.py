@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from relstab_jax.measures import rectified_gaussian
+from relstab_jax.theory import rectified_gaussian
 
 
 def integrated(h, k, rho):

@@ -10,7 +10,7 @@ import pytest
 from relstab_jax import models
 from relstab_jax.data import scale_detection
 from relstab_jax.errors import InputError
-from relstab_jax.measures import homogeneous
+from relstab_jax.theory import homogeneous
 
 TASK_1 = {"task": 1, "size": 32, "xi": 11, "gap": 4, "filter_size": 3, "stride": 1, "depth": 12}
 TASK_2 = {"task": 2, "size": 128, "xi": 32, "gap": 0, "filter_size": 2, "stride": 2, "depth": 7}

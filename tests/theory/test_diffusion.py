@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relstab_jax.errors import InputError
-from relstab_jax.measures import diffusion, homogeneous
+from relstab_jax.theory import diffusion, homogeneous
 
 
 @pytest.mark.parametrize("filter_size", [2, 3, 4, 5])

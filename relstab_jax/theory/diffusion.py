@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from relstab_jax.measures import homogeneous
+from relstab_jax.theory import homogeneous
 
 
 class ReceptiveField(NamedTuple):

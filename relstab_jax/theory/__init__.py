@@ -1,0 +1,1 @@
+"""Exact and asymptotic theory of homogeneous networks (Section 4, Proposition A.1)."""
