@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 
 from relstab_jax.config import with_presets
 
-PRESETS = {"smoke": {"number": 8, "batch_size": 8, "shuffles": 2}}
+PRESETS = {"smoke": {"measure_points": 8, "measure_batch_size": 8, "shuffles": 2}}
 
 
 def get_config(words: str = "") -> ConfigDict:
@@ -27,7 +27,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.num_classes = config_dict.placeholder(int)  # what the weights say; else 10, or 1000
 
     config.images = "cifar10"  # a folder of image files, an .npz file or a TFDS set
-    config.number = 500  # P, evenly spaced among them
+    config.measure_points = 500  # P, evenly spaced among them
     config.split = "test"  # of a TFDS set
     config.data_dir = config_dict.placeholder(str)  # of TFDS
     # Of the pixels: cifar10, imagenet or none; if not given, as the form of the network asks.
@@ -36,9 +36,11 @@ def get_config(words: str = "") -> ConfigDict:
     config.delta = 1.0  # typical displacement, in pixels
     config.cut = 3  # c, cut-off of the diffeomorphisms
     config.interpolation = "linear"
-    config.transforms = 1  # diffeomorphisms and noises for each image
+    config.copies = 1  # diffeomorphisms and noises for each image
     config.shuffles = 5  # permutations of channels, whose mean is the shuffled network
     config.seed = 0  # root of all randomness
     config.seeds = (0,)  # networks at initialisation, where there are no weights
-    config.batch_size = config_dict.placeholder(int)  # images at a time; by memory if not given
+    config.measure_batch_size = config_dict.placeholder(
+        int
+    )  # images at a time; if not given, by memory
     return with_presets(config, words, PRESETS)

@@ -17,7 +17,7 @@ from typing import NoReturn
 import jax
 
 from relstab_jax import config as configs
-from relstab_jax import distributed, plots, results, runs
+from relstab_jax import distributed, plots, results, runs, tables
 from relstab_jax.compilation import CompilationCache
 from relstab_jax.config import Config
 from relstab_jax.errors import (
@@ -150,7 +150,7 @@ def run(config: Config, workdir: pathlib.Path) -> None:
             print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
     if not distributed.is_first():
         return
-    print(experiment.summary(dataset))
+    print(tables.summary(dataset))
     print(f"results: {path}")
     for figure in draw(path):
         print(f"figure:  {figure}")

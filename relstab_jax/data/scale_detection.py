@@ -1,5 +1,6 @@
 """The scale-detection tasks: two active pixels on an empty background (Section 3, Fig. 5)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -104,6 +105,28 @@ def deform(
     if task_number(task) == 2:
         return jnp.where(moved // xi == positions // xi, moved, positions)
     return moved % size if boundary == "wrap" else moved.clip(0, size - 1)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The perturbation of images of the task: `deform`, of the two active pixels of an image.
+
+    Attributes:
+        task: 1 or 2.
+        xi: ξ.
+        boundary: as for `deform`.
+    """
+
+    task: int
+    xi: int
+    boundary: str = "wrap"
+
+    def __call__(self, key: Key[Array, ""], image: Float[Array, "L 1"]) -> Float[Array, "L 1"]:
+        """Draws the image anew with its active pixels moved."""
+        size = len(image)
+        positions = jnp.flatnonzero(image, size=2)
+        options = {"task": self.task, "xi": self.xi, "boundary": self.boundary}
+        return images(deform(key, positions, size=size, **options), size)
 
 
 class Split(NamedTuple):
@@ -246,3 +269,20 @@ def deform_2d(
     else:
         step = jax.random.randint(key, positions.shape, -1, 2)
     return (positions + step.astype(positions.dtype)).clip(0, size - 1)
+
+
+@dataclass(frozen=True)
+class Moves2D:
+    """The perturbation of images of the two-dimensional task: `deform_2d` of its active pixels.
+
+    Attributes:
+        moves: as for `deform_2d`.
+    """
+
+    moves: str = "unit_vector"
+
+    def __call__(self, key: Key[Array, ""], image: Float[Array, "d d 1"]) -> Float[Array, "d d 1"]:
+        """Draws the image anew with its active pixels moved."""
+        size = len(image)
+        positions = jnp.stack(jnp.divmod(jnp.flatnonzero(image, size=2), size), axis=-1)
+        return images_2d(deform_2d(key, positions, size=size, moves=self.moves), size)

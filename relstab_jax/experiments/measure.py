@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from relstab_jax import models, results
+from relstab_jax import layerwise, models, results
 from relstab_jax.config import (
     PATH,
     SEED,
@@ -25,9 +25,9 @@ from relstab_jax.config import check as check_fields
 from relstab_jax.data import images as image_sets
 from relstab_jax.data import photographs
 from relstab_jax.errors import reading
-from relstab_jax.experiments import layers
 from relstab_jax.keys import key_of
-from relstab_jax.measures import diffeomorphism, sensitivity
+from relstab_jax.measures import diffeomorphism
+from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.models import Model, Variables, weights
 from relstab_jax.training import checkpoints
 
@@ -43,18 +43,18 @@ FIELDS = {
     "channels": choice(1, 3),
     "num_classes": optional(whole()),
     "images": PATH,
-    "number": whole(),
+    "measure_points": whole(),
     "split": TEXT,
     "data_dir": optional(PATH),
     "normalisation": optional(choice(*NORMALISATIONS)),
     "delta": positive(),
     "cut": whole(),
     "interpolation": choice(*diffeomorphism.INTERPOLATIONS),
-    "transforms": whole(1, 2**16),
+    "copies": whole(1, 2**16),
     "shuffles": whole(1, 1000),
     "seed": SEED,
     "seeds": SEEDS,
-    "batch_size": optional(whole()),
+    "measure_batch_size": optional(whole()),
 }
 MEASUREMENT = ()  # fields that may change for a run that has been trained
 
@@ -86,7 +86,7 @@ def images(config: Config) -> photographs.Photographs:
     C = config.channels
     return photographs.find(
         config.images,
-        config.number,
+        config.measure_points,
         size=size(config),
         channels=C,
         mean=mean[:C] if C == 3 else (float(np.mean(mean)),),
@@ -134,8 +134,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer],
-        as of `layers.sensitivities`; spectrum, eigenvalue and frequency_content, as of
-        `layers.spectra`. States are init, a random network, and trained, where there are weights.
+        as of `layerwise.sensitivities`; spectrum, eigenvalue and frequency_content, as of
+        `layerwise.spectra`. States are init, a random network, and, with weights, trained.
     """
     del workdir
     model, trained = network(config)
@@ -147,48 +147,17 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     if trained is not None:
         states["trained"] = jax.tree.map(jnp.asarray, trained)
 
-    def measure(features: layers.Features, networks: Variables):
-        return sensitivity.measure(
-            features,
-            measured_on,
-            key_of(config.seed, "copies"),
-            delta=config.delta,
-            cut=config.cut,
-            interpolation=config.interpolation,
-            transforms=config.transforms,
-            networks=networks,
-            batch_size=config.batch_size,
-            progress=True,
-        )
-
-    measured = layers.sensitivities(
-        model, states, seeds, key_of(config.seed, "shuffle"), measure, shuffles=config.shuffles
+    measured = layerwise.sensitivities(
+        model,
+        states,
+        seeds,
+        measured_on,
+        key_of(config.seed, "copies"),
+        perturbation=Diffeomorphism(config.delta, config.cut, config.interpolation),
+        shuffle_key=key_of(config.seed, "shuffle"),
+        shuffles=config.shuffles,
+        copies=config.copies,
+        batch_size=config.measure_batch_size,
+        progress=True,
     )
-    return xr.merge([measured, layers.spectra(states, seeds)])
-
-
-def summary(dataset: xr.Dataset) -> str:
-    """Returns the table of sensitivities: means over seeds, with their standard errors."""
-    state = dataset.state.values[-1]
-    mean = dataset.mean("seed", skipna=False)
-    error = {name: ((dataset[f"{name}_error"] ** 2).mean("seed")) ** 0.5 for name in "DGR"}
-    columns = [("D", "all"), ("G", "all"), ("R", "all"), ("R", "mean"), ("R", "shuffled")]
-    if state == "trained":
-        columns.append(("R", "init"))
-    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
-    names = [name if kind == "all" else f"{name} {kind}" for name, kind in columns]
-    rows = [
-        f"network in state {state}; ± is the standard error over images and their copies",
-        "layer".ljust(width) + "".join(f"{name:>21s}" for name in names),
-    ]
-    for layer in dataset.layer.values:
-        row = str(layer).ljust(width)
-        for name, kind in columns:
-            at = {"state": state, "channels": kind, "layer": layer}
-            if kind == "init":
-                at |= {"state": "init", "channels": "all"}
-            value, plus_minus = float(mean[name].sel(at)), float(error[name].sel(at))
-            number = f"{value:.4g} ± {plus_minus:.2g}" if value == value else "—"
-            row += f"{number:>21s}"
-        rows.append(row)
-    return "\n".join(rows)
+    return xr.merge([measured, layerwise.spectra(states, seeds)])

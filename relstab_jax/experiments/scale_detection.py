@@ -2,6 +2,8 @@
 
 import math
 import pathlib
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Int, Integer, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from relstab_jax import models
 from relstab_jax.config import (
@@ -27,8 +29,9 @@ from relstab_jax.config import check as check_fields
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
 from relstab_jax.keys import key_of
-from relstab_jax.measures import noise, sensitivity
-from relstab_jax.measures.sensitivity import Sensitivity
+from relstab_jax.measures.driver import measure
+from relstab_jax.measures.noise import EqualVariance
+from relstab_jax.measures.sensitivity import Measurement
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
@@ -140,8 +143,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """Trains and measures all seeds.
 
     Returns:
-        D, G, R [state, channels, seed, layer]; mean_filter [state, seed, layer, tap], the raw
-        filters averaged over channels (Tables 1, 2); train_error, test_error, train_loss, epochs,
+        D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer];
+        mean_filter [state, seed, layer, tap], the raw filters averaged over channels (Tables 1, 2);
+        train_error, test_error, train_loss, epochs,
         interpolation_epoch and diverged [seed]; exact_D, exact_G, exact_R [seed, layer], of the
         homogeneous network on the same test points; exponent_D and exponent_G of the asymptotic
         laws, in the receptive_field [layer].
@@ -168,19 +172,17 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         )
 
     print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
+    variables = {"init": initial.variables, "trained": sweep.trained(trained)}
+    states = {name: collected(of_state, S) for name, of_state in variables.items()}
+    measured = sensitivities(config, model, states, collected(test[0], S), keys.measure[:S])
 
-    def evaluate(*seed: Any) -> dict[str, Array]:
-        return evaluation(config, model, *seed)
+    @partial(jax.jit, out_shardings=sharding)
+    def evaluate(*of_seeds: Any) -> dict[str, Array]:
+        return jax.vmap(partial(evaluation, config, model))(*of_seeds)
 
-    evaluate = jax.jit(jax.vmap(evaluate), out_shardings=sharding)
     with jax.default_matmul_precision("highest"):
-        at_init, at_end = (
-            collected(evaluate(variables, keys.measure, points["train"], test), S)
-            for variables in (initial.variables, sweep.trained(trained))
-        )
-
-    def both(name: str) -> np.ndarray:
-        return np.stack([at_init[name], at_end[name]])
+        evaluated = collected(evaluate(variables["trained"], points["train"], test), S)
+    mean_filters = np.stack([jax.vmap(mean_filter)(of_state) for of_state in states.values()])
 
     geometry = {name: config[name] for name in GEOMETRY}
     exact = [
@@ -200,14 +202,17 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         for name in ("epochs", "interpolation_epoch", "diverged")
     }
     return xr.Dataset(
-        {name: (("state", "seed", "channels", "layer"), both(name)) for name in "DGR"}
+        {
+            name: (("channels", "layer", "state", "seed"), values)
+            for name, values in measured.items()
+        }
         | {
             f"exact_{name}": (("seed", "layer"), np.stack([getattr(e, name) for e in exact]))
             for name in "DGR"
         }
-        | {"mean_filter": (("state", "seed", "layer", "tap"), both("mean_filter"))}
+        | {"mean_filter": (("state", "seed", "layer", "tap"), mean_filters)}
         | {name: ("seed", value) for name, value in of_seed.items()}
-        | {name: ("seed", at_end[name]) for name in ("train_loss", "train_error", "test_error")}
+        | {name: ("seed", value) for name, value in evaluated.items()}
         | {"exponent_D": laws.D, "exponent_G": laws.G},
         coords={
             "state": ["init", "trained"],
@@ -313,63 +318,80 @@ def descent(config: Config) -> Descent:
     )
 
 
+def sensitivities(
+    config: Config,
+    model: Model,
+    states: Mapping[str, Variables],
+    positions: Int[np.ndarray, "S T 2"],
+    keys: Key[Array, " S"],
+) -> dict[str, np.ndarray]:
+    """Measures D, G, R of every layer and of its mean channel, on the test points of each seed.
+
+    The noise has the variance, mean over points, copies and pixels, of the deformations (App. B.2).
+
+    Args:
+        config: of the run.
+        model: the network.
+        states: {state: variables of S networks, with a leading axis [S]}.
+        positions: active pixels of the test points.
+        keys: of the copies.
+
+    Returns:
+        The fields of `Measurement`, [channels, layer, state, seed], channels all and mean.
+    """
+    networks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states.values())
+    images = task.images(jnp.asarray(positions), config.size)
+
+    def features(variables: Variables, images: Array) -> dict[tuple[str, str], Array]:
+        f = model.features(variables, images)
+        every = {("all", layer): x for layer, x in f.items()}
+        return every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items()}
+
+    found = measure(
+        features,
+        np.concatenate([images] * len(states)),
+        jnp.concatenate([keys] * len(states)),
+        perturbation=task.Moves(config.task, config.xi, config.boundary),
+        noise=EqualVariance(config.rectified_noise),
+        copies=config.copies,
+        networks=networks,
+        paired=True,
+        batch_size=config.measure_batch_size,
+    )
+    shape = len(CHANNELS), config.depth, len(states), len(config.seeds)
+    return {
+        name: np.reshape([getattr(layer, name) for layer in found.values()], shape)
+        for name in Measurement._fields
+    }
+
+
 def evaluation(
     config: Config,
     model: Model,
     variables: Variables,
-    key: Key[Array, ""],
     train: tuple[Int[Array, "P 2"], Int[Array, " P"]],
     test: tuple[Int[Array, "T 2"], Int[Array, " T"]],
 ) -> dict[str, Array]:
-    """Returns what is known of one network: sensitivities on the test points, errors, filters.
+    """Returns train_loss, train_error and test_error of one network."""
 
-    Each test point has `config.copies` deformations and noises. The noise has the variance, mean
-    over examples and pixels, of the deformations (App. B.2).
-
-    Returns:
-        D, G, R [channels, layer], channels all and mean; mean_filter [layer, tap]; train_loss,
-        train_error and test_error.
-    """
-    positions, labels = test
-    x = task.images(positions, config.size)
-    moved = task.deform(
-        key_of(key, "deform"),
-        jnp.repeat(positions[:, None], config.copies, axis=1),
-        task=config.task,
-        size=config.size,
-        xi=config.xi,
-        boundary=config.boundary,
-    )
-    deformed = task.images(moved, config.size)
-    variance = jnp.mean((deformed - x[:, None]) ** 2)
-    noisy = x[:, None] + noise.gaussian(
-        key_of(key, "noise"), deformed, variance, config.rectified_noise
-    )
-
-    def features(x: Array) -> dict[str, list[Array]]:
-        f = list(model.features(variables, x).values())
-        return {"all": f, "mean": [layer.mean(axis=-1) for layer in f]}
-
-    found = sensitivity.streamed(features, x, deformed, noisy, batch_size=config.measure_batch_size)
-    stacked = {
-        name: jnp.stack([jnp.stack([getattr(layer, name) for layer in found[c]]) for c in CHANNELS])
-        for name in Sensitivity._fields
-    }
-
-    def outputs(x: Array) -> Array:
+    def outputs(positions: Int[Array, "P 2"]) -> Float[Array, " P"]:
         return jax.lax.map(
-            lambda one: model.apply(variables, one[None])[0, 0],
-            x,
+            lambda x: model.apply(variables, x[None])[0, 0],
+            task.images(positions, config.size),
             batch_size=config.measure_batch_size,
         )
 
-    on_train, on_test = outputs(task.images(train[0], config.size)), outputs(x)
-    return stacked | {
-        "mean_filter": jnp.stack([w.mean(axis=(1, 2)) for w in simple_cnn.kernels(variables)]),
+    on_train, on_test = outputs(train[0]), outputs(test[0])
+    return {
         "train_loss": losses.hinge(on_train, train[1]),
         "train_error": losses.error(on_train, train[1]),
-        "test_error": losses.error(on_test, labels),
+        "test_error": losses.error(on_test, test[1]),
     }
+
+
+def mean_filter(variables: Variables) -> Float[Array, "layer tap"]:
+    """Returns the raw filters of one network averaged over channels (Tables 1, 2)."""
+    return jnp.stack([w.mean(axis=(1, 2)) for w in simple_cnn.kernels(variables)])
 
 
 def fitted_layers(config: Config) -> int:
@@ -381,78 +403,3 @@ def fitted_layers(config: Config) -> int:
     if config.stride == 1:
         return max(2, 2 * config.depth // 3)
     return max(2, sum(config.stride**k < config.xi for k in range(1, config.depth + 1)))
-
-
-def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Returns the slopes of log D_k or log G_k, means over seeds, against log A_k.
-
-    Least squares over the fitted layers of a results dataset; one slope for each state and
-    channels.
-    """
-    fitted = dataset.isel(layer=dataset.fitted.values)
-    A = np.log(fitted.receptive_field)
-    A = A - A.mean()
-    log = np.log(fitted[name].mean("seed", skipna=False))
-    return (A * log).sum("layer", skipna=False) / (A**2).sum("layer")
-
-
-def summary(dataset: xr.Dataset) -> str:
-    """Returns the tables that end a run: sensitivities, exponents, mean filters and errors.
-
-    Means are over the seeds that did not diverge, if there are any.
-    """
-    diverged = dataset.diverged.values
-    sound = dataset if diverged.all() else dataset.isel(seed=~diverged)
-    sound = sound.astype(float)  # squares of weights that diverged overflow in float32
-    mean = sound.mean("seed", skipna=False)
-    trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
-    ratios = [
-        (sound[name].sel(state="trained", channels="mean") / sound[f"exact_{name}"])
-        .where(sound[f"exact_{name}"] > 0)
-        .mean("seed", skipna=False)
-        for name in "DG"
-    ]
-    columns = {
-        "A_k": dataset.receptive_field,
-        "D": trained.D.sel(channels="all"),
-        "G": trained.G.sel(channels="all"),
-        "R": trained.R.sel(channels="all"),
-        "mean ch. D": trained.D.sel(channels="mean"),
-        "G ": trained.G.sel(channels="mean"),
-        "/exact D": ratios[0],
-        "/exact G": ratios[1],
-        "init D": initial.D.sel(channels="all"),
-        "init G": initial.G.sel(channels="all"),
-    }
-    rows = ["layer " + "".join(f"{name:>11s}" for name in columns)]
-    for layer in dataset.layer.values:
-        values = (float(column.sel(layer=layer)) for column in columns.values())
-        rows.append(
-            f"{layer:6s}" + "".join(f"{v:11.4g}" if v == v else f"{'—':>11s}" for v in values)
-        )
-
-    last = int(dataset.fitted.sum())
-    rows += ["", f"exponents in A_k over the first {last} layers:"]
-    slopes = {name: exponents(sound, name) for name in "DG"}
-    for state, channels in (("trained", "all"), ("trained", "mean"), ("init", "all")):
-        D, G = (float(slopes[n].sel(state=state, channels=channels)) for n in "DG")
-        rows.append(f"  {state + ', channels ' + channels:24s} D {D:+.2f}   G {G:+.2f}")
-    laws = f"D {int(dataset.exponent_D):+d}      G {int(dataset.exponent_G):+d}"
-    rows.append(f"  {'asymptotic law':24s} {laws}")
-
-    deviation = sound.mean_filter.std("seed", skipna=False)
-    rows += ["", "mean filters, with their deviation over seeds:"]
-    for layer in dataset.layer.values:
-        states = []
-        for state in ("init", "trained"):
-            taps = mean.mean_filter.sel(state=state, layer=layer).values
-            spread = float(deviation.sel(state=state, layer=layer).mean())
-            states.append(f"{state} " + " ".join(f"{w:8.4f}" for w in taps) + f" ± {spread:.4f}")
-        rows.append(f"{layer:6s}  " + "    ".join(states))
-
-    rows.append("")
-    for name in ("seed", "train_error", "test_error", "interpolation_epoch", "epochs"):
-        rows.append(f"{name:20s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
-    if diverged.any():
-        rows.append(f"diverged: seeds {dataset.seed.values[diverged].tolist()}")
-    return "\n".join(rows)

@@ -11,12 +11,11 @@ import optax
 import xarray as xr
 from jaxtyping import Array, Integer, Key
 
-from relstab_jax import models
+from relstab_jax import layerwise, models, problems
 from relstab_jax.config import SEED, SEEDS, Config, choice, positive, real, whole
 from relstab_jax.config import check as check_fields
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
-from relstab_jax.experiments import layers, problems
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables
@@ -118,8 +117,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """Trains and measures all seeds.
 
     Returns:
-        What `layers.sensitivities` and `layers.spectra` do, in the states init and trained, which
-        is the epoch with the lowest validation error. Of that epoch train_error, without
+        What `layerwise.sensitivities` and `layerwise.spectra` do, in the states init and trained,
+        which is the epoch with the lowest validation error. Of that epoch train_error, without
         augmentation, validation_error and test_error, and which it is, best_epoch [seed]; of the
         last epoch last_test_error; epochs trained and test_points [seed].
     """
@@ -179,35 +178,20 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
     print("Measuring D, G and R of every layer.", flush=True)
     states = {"init": initial, "trained": best}
-    key_measure, key_shuffle = key_of(config.seed, "measure"), key_of(config.seed, "shuffle")
-
-    def measure(features: layers.Features, networks: Variables):
-        measured = test[:, : config.measure_points]
-        return problem.measure(features, networks, key_measure, seeds, measured)
-
-    measured = layers.sensitivities(
-        model, states, config.seeds, key_shuffle, measure, shuffles=config.shuffles
+    examples = test[:, : config.measure_points]
+    on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
+    measured = layerwise.sensitivities(
+        model,
+        states,
+        config.seeds,
+        on.images,
+        on.key,
+        perturbation=on.perturbation,
+        paired=on.paired,
+        shuffle_key=key_of(config.seed, "shuffle"),
+        shuffles=config.shuffles,
+        copies=config.copies,
+        batch_size=config.measure_batch_size,
     )
     trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})
-    return xr.merge([measured, layers.spectra(states, config.seeds), trainings])
-
-
-def summary(dataset: xr.Dataset) -> str:
-    """Returns the table of sensitivities, means over seeds, and the errors of each seed."""
-    mean = dataset.mean("seed", skipna=False).sel(channels="all")
-    columns = {
-        f"{name} {state}": mean[name].sel(state=state)
-        for state in ("init", "trained")
-        for name in "DGR"
-    }
-    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
-    rows = ["layer".ljust(width) + "".join(f"{name:>10s}" for name in columns)]
-    for layer in dataset.layer.values:
-        values = (float(column.sel(layer=layer)) for column in columns.values())
-        rows.append(
-            f"{layer:{width}s}" + "".join(f"{v:10.4g}" if v == v else f"{'—':>10s}" for v in values)
-        )
-    rows.append("")
-    for name in ("seed", "train_error", "validation_error", "test_error", "best_epoch", "epochs"):
-        rows.append(f"{name:18s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
-    return "\n".join(rows)
+    return xr.merge([measured, layerwise.spectra(states, config.seeds), trainings])

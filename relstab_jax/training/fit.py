@@ -103,8 +103,8 @@ class _Report:
     def estimate(self, seconds_per_step: float) -> None:
         """Says what a step costs; how many will be computed is not known before interpolation."""
         self._bar.write(
-            f"{1e3 * seconds_per_step:.3g} ms a step at first; few are computed once all seeds have "
-            "interpolated, and from then on lines say how long it will take."
+            f"{1e3 * seconds_per_step:.3g} ms a step at first; few are computed once every "
+            "seed has interpolated, and from then on lines say how long it will take."
         )
 
     def look(self, epoch: int, metrics: dict[str, Any], over: bool) -> None:

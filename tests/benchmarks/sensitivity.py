@@ -21,7 +21,7 @@ import torch
 
 from relstab_jax import models
 from relstab_jax.data import images as image_sets
-from relstab_jax.measures import sensitivity
+from relstab_jax.measures.driver import measure
 from tests import torch_networks
 
 BATCH = 100  # images of a forward pass
@@ -119,7 +119,7 @@ def main() -> None:
     def ours() -> float:
         began = time.perf_counter()
         jax.block_until_ready(
-            sensitivity.measure(model.features, x, jax.random.key(1), networks=stack)
+            measure(model.features, x, jax.random.key(1), networks=stack)
         )
         return time.perf_counter() - began
 

@@ -10,19 +10,19 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import measure as measure_config
-from relstab_jax import main, models, results
+from relstab_jax import layerwise, main, models, results, tables
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
-from relstab_jax.experiments import layers, measure
+from relstab_jax.experiments import measure
 from relstab_jax.keys import key_of
-from relstab_jax.measures import filters, sensitivity
+from relstab_jax.measures import driver, filters
 
 TFDS = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
 
 
 def config(**fields):
     made = measure_config.get_config("smoke")
-    made.update({"network": "LeNet", "data_dir": TFDS, "number": 6} | fields)
+    made.update({"network": "LeNet", "data_dir": TFDS, "measure_points": 6} | fields)
     return made.lock()
 
 
@@ -48,7 +48,7 @@ def weights(lenet, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(weights, tmp_path_factory):
-    made = config(weights=str(weights), transforms=2)
+    made = config(weights=str(weights), copies=2)
     measure.check(made)
     dataset = measure.run(made, tmp_path_factory.mktemp("run"))
     dataset.attrs["config"] = made.to_dict()
@@ -65,7 +65,7 @@ def test_results_have_the_schema(measured):
     assert maps.values.tolist() == [True, True, False, False, False]
     assert measured.D.sel(channels=["all", "shuffled"]).notnull().all()
     assert measured.spectrum.shape == (2, 1, 2, 25)
-    assert "network in state trained" in measure.summary(measured)
+    assert "network in state trained" in tables.measure(measured)
 
 
 def test_values_are_those_of_the_network_alone(measured, lenet):
@@ -75,9 +75,7 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
         pixels[np.linspace(0, 49, 6).astype(int)], images.CIFAR10_MEAN, images.CIFAR10_STD
     )
     key = key_of(0, "copies")
-    alone = sensitivity.measure(
-        lambda x: layers.layers_of(model, variables, x), x, key, transforms=2
-    )
+    alone = driver.measure(lambda x: layerwise.layers_of(model, variables, x), x, key, copies=2)
     for layer, s in alone.items():
         at = measured.sel(state="trained", channels="all", layer=layer, seed=0)
         np.testing.assert_allclose((at.D, at.G, at.R_error), (s.D, s.G, s.R_error), rtol=1e-3)
@@ -121,13 +119,13 @@ def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):
     ("fields", "message"),
     [
         ({"network": "LeNett"}, "network='LeNett' is not known"),
-        ({"number": 51}, "P=51 images must be at least 2 and at most the 50"),
+        ({"measure_points": 51}, "P=51 images must be at least 2 and at most the 50"),
         ({"images": "nowhere/deep"}, "there is no such folder"),
         ({"images": "mnist"}, "holds no prepared mnist"),
         ({"normalisation": "mnist"}, "normalisation='mnist' is not known: use one of 'cifar10'"),
         ({"cut": 1}, "cut=1 must lie between 2 and 16"),
         ({"delta": -1.0}, "delta=-1.0 must be more than 0"),
-        ({"transforms": 0}, "transforms=0 must be at least 1"),
+        ({"copies": 0}, "copies=0 must be at least 1"),
         ({"interpolation": "cubic"}, "'cubic' is not known"),
         ({"weights": "missing.safetensors"}, "no such file"),
         ({"weights": TFDS}, "cannot be read as a run or a checkpoint"),

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from relstab_jax import results
+from relstab_jax import results, tables
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import scale_detection
 from relstab_jax.training.interruption import Interrupted, Interruption
@@ -65,7 +65,7 @@ def test_results_have_the_schema(tiny):
 
 def test_one_compilation_serves_all_seeds_layers_and_looks(tiny):
     _, _, compiled = tiny
-    for call in ("start", "advance", "look", "evaluate"):
+    for call in ("start", "advance", "look", "step", "evaluate"):
         found = [line for line in compiled if line.startswith(f"Compiling jit({call})")]
         assert len(found) == 1, (call, found)
 
@@ -132,7 +132,7 @@ def test_a_diverging_seed_is_marked(tmp_path):
     assert np.isnan(dataset.D.sel(state="trained")).all()
     assert np.isfinite(dataset.D.sel(state="init")).all()
     dataset.attrs = results.provenance(config("task2", **fields), 1.0)
-    assert "diverged: seeds" in scale_detection.summary(dataset)
+    assert "diverged: seeds" in tables.scale_detection(dataset)
 
 
 @pytest.mark.parametrize(

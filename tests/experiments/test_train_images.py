@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from configs import measure as measure_config
-from relstab_jax import results
+from relstab_jax import problems, results, tables
 from relstab_jax.errors import Diverged, InputError
-from relstab_jax.experiments import measure, problems, train_images
+from relstab_jax.experiments import measure, train_images
 from relstab_jax.training.checkpoints import Checkpoints, read_variables
 from relstab_jax.training.interruption import Interrupted, Interruption
 
@@ -67,7 +67,7 @@ def test_results_have_the_schema(lenet):
         assert dataset[name].dims == ("seed",)
     assert dataset.seed.values.tolist() == [3, 1]
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 2
-    assert "output" in train_images.summary(dataset)
+    assert "output" in tables.train_images(dataset)
 
 
 def test_the_run_can_be_measured_anew(lenet):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from relstab_jax.errors import InputError
-from relstab_jax.measures import sensitivity
+from relstab_jax.measures import driver, representations, sensitivity
+from relstab_jax.measures.perturbations import Diffeomorphism
 
 KEY = jax.random.key(7)
 IMAGES = np.random.default_rng(0).standard_normal((5, 8, 8, 1), np.float32)
@@ -21,7 +22,7 @@ class Pair(NamedTuple):
 
 
 def measure(features, images=IMAGES, **options):
-    return sensitivity.measure(features, images, KEY, delta=0.5, **options)
+    return driver.measure(features, images, KEY, perturbation=Diffeomorphism(0.5), **options)
 
 
 def flat(x):
@@ -46,7 +47,7 @@ def flat(x):
     ],
 )
 def test_any_pytree_is_named_by_its_paths(features, names):
-    assert list(sensitivity._layers(features, None, IMAGES[:1])) == names
+    assert list(representations.shapes(features, None, IMAGES[:1])) == names
 
 
 def test_one_array_and_nested_ones_have_the_numbers_of_a_dict():
@@ -86,8 +87,7 @@ def test_what_is_no_representation_is_refused(features, message):
         (IMAGES.astype(str), {}, "must be real numbers"),
         (IMAGES, {"batch_size": 1.5}, "batch_size=1.5 must be at least 1, and a whole number"),
         (IMAGES, {"batch_size": 0}, "batch_size=0 must be at least 1, and a whole number"),
-        (IMAGES, {"transforms": 0}, "transforms=0 must be at least 1, and a whole number"),
-        (IMAGES, {"cut": 0}, "cut=0 must be at least 1, and a whole number"),
+        (IMAGES, {"copies": 0}, "copies=0 must be at least 1, and a whole number"),
     ],
 )
 def test_other_images_and_numbers_are_refused(images, options, message):
@@ -112,21 +112,19 @@ def test_a_unitary_map_to_complex_numbers_changes_nothing():
     def both(x):
         return {"real": x, "complex": jnp.fft.fft2(x[..., 0], norm="ortho")}
 
-    found = measure(both, transforms=2, batch_size=2)
+    found = measure(both, copies=2, batch_size=2)
     np.testing.assert_allclose(found["complex"][:5], found["real"][:5], rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_batches_of_a_complex_representation_in_one_call():
     images = jax.random.normal(KEY, (7, 4, 4))
-    deformed, noisy = images[:, None] + 0.1, images[:, None] * 1.2
-
-    def features(x):
-        return jax.lax.complex(x, 2 * x)
-
-    streamed = sensitivity.streamed(features, images, deformed, noisy, batch_size=3)
-    at_once = sensitivity.sensitivities(images, deformed[:, 0], noisy[:, 0])
-    np.testing.assert_allclose(streamed, at_once, rtol=1e-5)
+    found = driver.measure(
+        lambda x: jax.lax.complex(x, 2 * x), images, KEY, perturbation=lambda key, x: x + 0.1,
+        batch_size=3,
+    )["output"]  # fmt: skip
+    at_once = sensitivity.sensitivities(images, images + 0.1, images + 0.1)
+    np.testing.assert_allclose(found[:3], at_once, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.int8])

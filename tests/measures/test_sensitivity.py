@@ -24,81 +24,35 @@ def test_estimator_equals_the_authors(case, golden):
     np.testing.assert_allclose([found.D, found.G, found.R], [expected, expected, 1], rtol=1e-10)
 
 
-def example(P=23, t=3, offset=0.0):
+def example(P=23, offset=0.0):
     generator = np.random.default_rng(0)
     x = generator.normal(5 + offset, 1, (P, 6))
-    deformed = x[:, None] + generator.normal(0, 0.3, (P, t, 6))
-    noisy = x[:, None] + generator.normal(0, 0.5, (P, t, 6))
-    return jnp.asarray(x), jnp.asarray(deformed), jnp.asarray(noisy)
-
-
-def features(x):
-    wide = jnp.tanh(x @ jnp.linspace(-1, 1, 24, dtype=x.dtype).reshape(6, 4))
-    return {"wide": wide.reshape(-1, 2, 2), "deep": [wide.sum(axis=1) ** 2, x]}
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "batch_size", [4, 100, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 23))]
-)
-def test_streamed_equals_the_definition_whatever_the_batch(batch_size):
-    x, deformed, noisy = example()
-    found = jax.jit(lambda *inputs: sensitivity.streamed(features, *inputs, batch_size=batch_size))(
-        x, deformed, noisy
-    )
-    t = deformed.shape[1]
-    f = features(x)
-    copies = [(features(deformed[:, c]), features(noisy[:, c])) for c in range(t)]
-    for get in (lambda f: f["wide"], lambda f: f["deep"][0], lambda f: f["deep"][1]):
-        per_copy = [by_definition(get(f), get(d), get(n)) for d, n in copies]
-        D, G, _ = np.mean(per_copy, axis=0)
-        np.testing.assert_allclose(get(found), (D, G, D / G), rtol=1e-10)
+    return [jnp.asarray(x + generator.normal(0, size, (P, 6))) for size in (0, 0.3, 0.5)]
 
 
 def test_float32_survives_a_mean_far_larger_than_the_spread():
-    x, deformed, noisy = example(P=40, t=1, offset=1000)
-    found = sensitivity.streamed(lambda x: x, x, deformed, noisy, batch_size=7)
-    exact = (np.asarray(a, np.float64) for a in (x, deformed[:, 0], noisy[:, 0]))
-    expected = by_definition(*exact)
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    x = example(P=40, offset=1000)
+    expected = by_definition(*(np.asarray(a, np.float64) for a in x))
+    np.testing.assert_allclose(sensitivity.sensitivities(*x), expected, rtol=1e-3)
 
 
-def test_constant_representation_is_undefined_and_touches_no_other():
-    x, deformed, noisy = example()
-    found = sensitivity.streamed(
-        lambda x: {
-            "constant": 0 * x + 3,
-            "rounding": 1e6 + 0 * x + x * 1e-3,
-            "zero": 0 * x,
-            "x": x,
-        },
-        x,
-        deformed,
-        noisy,
-        batch_size=5,
-    )
-    for name in ("constant", "rounding", "zero"):
-        assert np.isnan(found[name]).all(), name
-    assert np.isfinite(found["x"]).all()
+def test_constant_representation_is_undefined():
+    x = example()
+    for constant in (lambda x: 0 * x + 3, lambda x: 1e6 + x * 1e-3, lambda x: 0 * x):
+        assert np.isnan(sensitivity.sensitivities(*map(constant, x))).all()
 
 
 def test_no_noise_leaves_only_R_undefined():
     x, deformed, _ = example()
-    found = sensitivity.sensitivities(x, deformed[:, 0], x)
+    found = sensitivity.sensitivities(x, deformed, x)
     assert found.D > 0
     assert found.G == 0
     assert np.isnan(found.R)
 
 
-def test_stacks_of_networks_go_through_vmap():
-    x, deformed, noisy = example()
-    scales = jnp.array([1.0, 2.0, 5.0])
-
-    def measure(scale):
-        return sensitivity.streamed(
-            lambda x: jnp.tanh(scale * (x - 5)), x, deformed, noisy, batch_size=8
-        )
-
-    together = jax.jit(jax.vmap(measure))(scales)
-    for i, scale in enumerate(scales):
-        np.testing.assert_allclose([a[i] for a in together], measure(scale), rtol=1e-5)
+def test_stacks_go_through_vmap():
+    x = [jnp.stack([scale * a for scale in (1, 2, 5)]) for a in example()]
+    together = jax.vmap(sensitivity.sensitivities)(*x)
+    np.testing.assert_allclose(
+        np.transpose(together), [sensitivity.sensitivities(*example())] * 3, rtol=1e-5
+    )

@@ -1,5 +1,6 @@
-"""`sensitivity.measure` against Eq. 1 in plain NumPy, and what must not change its results."""
+"""`measure` against Eq. 1 in plain NumPy, and what must not change its results."""
 
+import dataclasses
 import functools
 import logging
 import os
@@ -16,7 +17,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from relstab_jax import models
 from relstab_jax.data import images as image_sets
 from relstab_jax.errors import InputError
-from relstab_jax.measures import sensitivity
+from relstab_jax.measures.driver import measure
+from relstab_jax.measures.noise import EqualVariance
+from relstab_jax.measures.perturbations import Diffeomorphism
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "data" / "tfds"
 KEY = jax.random.key(7)
@@ -114,7 +117,7 @@ def test_every_layer_of_a_random_network_equals_numpy(name, in_numpy, layers, ph
     variables = model.init(jax.random.key(0))
     features = functools.partial(model.features, variables)
     photographs = photographs[:12]
-    found = sensitivity.measure(features, photographs, KEY, batch_size=7)
+    found = measure(features, photographs, KEY, batch_size=7)
     f, f_deformed, f_noisy = (
         in_numpy(variables, x)
         for x in (photographs, *(c[:, 0] for c in numpy_copies(photographs, KEY, 1)))
@@ -145,10 +148,10 @@ def drawn(P=21, size=12, C=3):
 
 @pytest.mark.usefixtures("float64")
 def test_neither_batch_nor_devices_change_the_results(monkeypatch):
-    found = [sensitivity.measure(wiggly, drawn(), KEY, batch_size=b) for b in (2, 21)]
+    found = [measure(wiggly, drawn(), KEY, batch_size=b) for b in (2, 21)]
     one_device = jax.local_devices()[:1]
     monkeypatch.setattr(jax, "local_devices", lambda: one_device)
-    found += [sensitivity.measure(wiggly, drawn(), KEY, batch_size=b) for b in (None,)]
+    found += [measure(wiggly, drawn(), KEY, batch_size=b) for b in (None,)]
     assert list(found[0]) == ["map", "dense", "scalar"]
     for layer in found[0]:
         for other in found[1:]:
@@ -159,7 +162,7 @@ def test_neither_batch_nor_devices_change_the_results(monkeypatch):
 @pytest.mark.usefixtures("float64")
 def test_standard_errors_are_those_of_the_bootstrap():
     x = drawn(P=200).astype(float)
-    found = sensitivity.measure(wiggly, x, KEY, transforms=2)
+    found = measure(wiggly, x, KEY, copies=2)
     deformed, noisy = numpy_copies(x, KEY, 2)
     generator = np.random.default_rng(1)
     for layer, s in found.items():
@@ -199,27 +202,108 @@ def test_a_stack_of_networks_takes_one_compilation_and_equals_each_alone():
     try:
         with jax.log_compiles():
             for _ in range(2):
-                together = sensitivity.measure(features, drawn(), KEY, networks=scales)
+                together = measure(features, drawn(), KEY, networks=scales)
     finally:
         logger.removeHandler(handler)
     steps = [line for line in compiled if line.startswith("Compiling jit(step)")]
     assert len(steps) == 1, steps
     assert together["f"].D.shape == (3,)
     for n, w in enumerate((0.5, 1.0, 3.0)):
-        alone = sensitivity.measure(lambda x, w=w: {"f": jnp.tanh(w * x)}, drawn(), KEY)
+        alone = measure(lambda x, w=w: {"f": jnp.tanh(w * x)}, drawn(), KEY)
         np.testing.assert_allclose([a[n] for a in together["f"]], alone["f"], rtol=1e-4)
+
+
+def jitter(key, x):
+    return x + 0.3 * jax.random.normal(key, x.shape)
+
+
+def by_definition(f, copies, noisy):
+    """D, G, R (Eq. 1) of representations [P, ...] and of their copies [t, P, ...]."""
+    f, copies, noisy = (np.asarray(a).reshape(*a.shape[: a.ndim - f.ndim + 1], -1)
+                        for a in (f, copies, noisy))  # fmt: skip
+    N = all_pairs(f).mean()
+    D, G = (np.sum((c - f) ** 2, axis=-1).mean() / N for c in (copies, noisy))
+    return D, G, D / G
+
+
+def drawn_copies(x, key, t):
+    """Copies by `jitter`, with the standard normal numbers of their noise [t, P, ...]."""
+    keys = [
+        [jax.random.split(jax.random.fold_in(jax.random.fold_in(key, p), n)) for p in range(len(x))]
+        for n in range(t)
+    ]
+    copies = [[jitter(k[0], image) for k, image in zip(row, x, strict=True)] for row in keys]
+    normal = [[jax.random.normal(k[1], x.shape[1:]) for k in row] for row in keys]
+    return np.array(copies), np.array(normal)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("rectified", [True, False])
+def test_noise_with_the_variance_of_any_perturbation_whatever_the_batch(rectified):
+    x = np.random.default_rng(0).normal(5, 1, (11, 6))
+    copies, normal = drawn_copies(x, KEY, 2)
+    eta = ((copies - x) ** 2).mean() ** 0.5 * normal
+    noisy = x + (np.maximum(eta, 0) if rectified else eta)
+    expected = by_definition(x**2, copies**2, noisy**2)
+    for batch_size in (1, None):
+        s = measure(lambda x: x**2, x, KEY, perturbation=jitter, noise=EqualVariance(rectified),
+                    copies=2, batch_size=batch_size)["output"]  # fmt: skip
+        np.testing.assert_allclose(s[:3], expected, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_networks_with_images_of_their_own_equal_each_alone():
+    x = (
+        np.random.default_rng(0).normal(0, 1, (3, 11, 4, 4, 1))
+        * np.array([1, 2, 3])[:, None, None, None, None]
+    )
+    keys = jax.random.split(KEY, 3)
+    networks = {"w": jnp.array([0.5, 1.0, 3.0])}
+    options = {"noise": EqualVariance(), "perturbation": jitter, "copies": 2}
+
+    def features(network, x):
+        return {"f": jnp.tanh(network["w"] * x)}
+
+    together = measure(features, x, keys, networks=networks, paired=True, batch_size=1, **options)
+    for s in range(3):
+        one = jax.tree.map(lambda w, s=s: w[s : s + 1], networks)
+        alone = measure(features, x[s], keys[s], networks=one, **options)
+        np.testing.assert_allclose([a[s] for a in together["f"]], np.ravel(alone["f"]), rtol=1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    factor: float
+
+    def __call__(self, key, x):
+        return self.factor * x
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifted(Scaled):
+    def __call__(self, key, x):
+        return x + self.factor
+
+
+def test_perturbations_with_equal_settings_are_not_confused():
+    found = [measure(lambda x: x, drawn(), KEY, perturbation=kind(2.0))["output"].D
+             for kind in (Scaled, Shifted)]  # fmt: skip
+    x = drawn()
+    N = all_pairs(x).mean()
+    expected = np.sum(x**2) / len(x) / N, 4 * x[0].size / N
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_images_are_read_batch_by_batch(tmp_path):
     np.save(tmp_path / "images.npy", drawn())
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    expected = sensitivity.measure(wiggly, drawn(), KEY, batch_size=1)
-    found = sensitivity.measure(wiggly, mapped, KEY, batch_size=1)
+    expected = measure(wiggly, drawn(), KEY, batch_size=1)
+    found = measure(wiggly, mapped, KEY, batch_size=1)
     np.testing.assert_array_equal(found["map"], expected["map"])
 
 
 def test_a_constant_layer_is_undefined_and_touches_no_other():
-    found = sensitivity.measure(
+    found = measure(
         lambda x: {"constant": 0 * x + 3, "bfloat16": x.astype(jnp.bfloat16)}, drawn(), KEY
     )
     assert np.isnan(found["constant"]).all()
@@ -229,7 +313,7 @@ def test_a_constant_layer_is_undefined_and_touches_no_other():
 
 def test_identity_has_equal_D_and_G():
     """For f(x) = x, the noise of the norm of the deformation makes R = 1, image by image."""
-    s = sensitivity.measure(lambda x: {"x": x}, drawn(), KEY)["x"]
+    s = measure(lambda x: {"x": x}, drawn(), KEY)["x"]
     np.testing.assert_allclose((s.R, s.D), (1, s.G), rtol=1e-5)
     assert s.R_error < 1e-5
 
@@ -237,36 +321,40 @@ def test_identity_has_equal_D_and_G():
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (np.zeros((4, 8, 9, 3)), {}, r"images of shape \(4, 8, 9, 3\) must be .* square"),
-        (np.zeros((4, 8, 8)), {}, r"images of shape \(4, 8, 8\) must be"),
-        (np.zeros((1, 8, 8, 1)), {}, "P=1 images do not do"),
+        (np.zeros((4, 8, 9, 3)), {}, r"image has shape \(8, 9, 3\): .* \[size, size, channels\]"),
+        (np.zeros((4, 8, 8)), {}, r"image has shape \(8, 8\): .* \[size, size, channels\]"),
+        (np.zeros((1, 8, 8, 1)), {}, r"shape \(1, 8, 8, 1\) must be at least 2"),
         (np.where(np.arange(6) == 4, np.nan, 0.0)[:, None, None, None] * np.ones((8, 8, 1)), {},
          "image 4 has values that are not finite"),
-        (np.zeros((4, 8, 8, 1)), {"cut": 5}, "cut=5 must lie between 2 and 4"),
+        (np.zeros((4, 8, 8, 1)), {"perturbation": Diffeomorphism(cut=5)},
+         "cut=5 must lie between 2 and 4"),
         (np.zeros((4, 8, 8, 1)), {"batch_size": 0}, "batch_size=0 must be at least 1"),
-        (np.zeros((4, 8, 8, 1)), {"transforms": 0}, "transforms=0 must be at least 1"),
-        (np.zeros((4, 8, 8, 1)), {"interpolation": "cubic"}, "'cubic' is not known"),
+        (np.zeros((4, 8, 8, 1)), {"copies": 0}, "copies=0 must be at least 1"),
+        (np.zeros((4, 8, 8, 1)), {"perturbation": Diffeomorphism(0.5, interpolation="cubic")},
+         "'cubic' is not known"),
+        (np.zeros((4, 8, 8, 1)), {"perturbation": lambda key, x: x[:-1]},
+         r"makes an image of shape \(7, 8, 1\) of one of shape \(8, 8, 1\)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(images, options, message):
     with pytest.raises(InputError, match=message):
-        sensitivity.measure(wiggly, images, KEY, **options)
+        measure(wiggly, images, KEY, **options)
 
 
 def test_representations_must_keep_the_images_apart():
     with pytest.raises(InputError, match=r"'mean' of one image has shape \(12, 12, 3\)"):
-        sensitivity.measure(lambda x: {"mean": x.mean(axis=0)}, drawn(), KEY)
+        measure(lambda x: {"mean": x.mean(axis=0)}, drawn(), KEY)
 
 
 def test_copies_fold_where_the_displacement_is_too_large():
     with pytest.warns(UserWarning, match="fold over themselves"):
-        sensitivity.measure(lambda x: {"x": x}, drawn(), KEY, delta=4)
+        measure(lambda x: {"x": x}, drawn(), KEY, perturbation=Diffeomorphism(delta=4))
 
 
 MEMORY = """
 import resource, sys
 import jax, jax.numpy as jnp, numpy as np
-from relstab_jax.measures import sensitivity
+from relstab_jax.measures.driver import measure
 
 class Images:
     shape = (int(sys.argv[1]), 32, 32, 1)
@@ -275,7 +363,7 @@ class Images:
     def __getitem__(self, i):
         return np.random.default_rng(i).normal(size=self.shape[1:])
 
-sensitivity.measure(lambda x: {"1 MB": jnp.tile(x, 256)}, Images(), jax.random.key(0), batch_size=8)
+measure(lambda x: {"1 MB": jnp.tile(x, 256)}, Images(), jax.random.key(0), batch_size=8)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 """
 

@@ -1,36 +1,38 @@
-"""What experiments on deep networks share: D, G, R and filter spectra of all layers of a stack."""
+"""D, G, R and filter spectra of every layer of a stack of networks, as datasets."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Key
 
 from relstab_jax import models
 from relstab_jax.keys import key_of
 from relstab_jax.measures import filters
-from relstab_jax.measures.sensitivity import Sensitivity
+from relstab_jax.measures.driver import measure
+from relstab_jax.measures.sensitivity import Measurement, Sensitivity
 from relstab_jax.models import Model, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
 OUTPUT = "output"  # the predictor's name among the layers
-
-Features = Callable[[PyTree, Array], Mapping[Any, Float[Array, "P ..."]]]
-Measure = Callable[[Features, PyTree], Mapping[Any, Any]]
 
 
 def sensitivities(
     model: Model,
     states: Mapping[str, Variables],
     seeds: Sequence[int],
-    key: Key[Array, ""],
-    measure: Measure,
+    images: Any,
+    key: Key[Array, "..."],
     *,
+    shuffle_key: Key[Array, ""],
     shuffles: int,
+    paired: bool = False,
+    **options: Any,
 ) -> xr.Dataset:
     """Measures networks in several states, as they are and with their channels shuffled.
 
@@ -38,22 +40,31 @@ def sensitivities(
         model: the network.
         states: {state: variables of S networks, with a leading axis [S]}.
         seeds: names of the S networks.
-        key: root of the permutations of channels: a seed has its own, the same in all states.
-        measure: (features, networks) -> {layer: a NamedTuple of arrays [N], such as Sensitivity},
-            where features is (network, images) -> {layer: f}, for a stack of N networks.
+        images: as for `measure`; with `paired`, [S, P, ...].
+        key: as for `measure`; with `paired`, [S].
+        shuffle_key: root of the permutations of channels: a seed has its own, the same in all
+            states.
         shuffles: number of permutations of the channels of each network.
+        paired: as for `measure`.
+        **options: others of `measure`.
 
     Returns:
-        The fields of what `measure` returns, [state, channels, seed, layer]. The last layer is the
+        The fields of `Measurement`, [state, channels, seed, layer]. The last layer is the
         predictor. Channels are all; mean, the mean channel of the maps, NaN for other layers; or
         shuffled, the mean over permutations. And D_spread, G_spread and R_spread
-        [state, seed, layer], the standard deviations of the latter over permutations, NaN for one.
+        [state, seed, layer], the standard deviations over permutations, NaN for one.
+
+    Raises:
+        InputError: as `measure`.
     """
     networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states.values())
     numbers = np.tile(np.array(seeds, np.uint32), len(states))
+    if paired:
+        images = np.concatenate([images] * len(states))
+        key = jnp.concatenate([key] * len(states))
 
     def shuffled(permutation: int) -> Variables:
-        keys = jax.vmap(lambda seed: key_of(key, seed, permutation))(numbers)
+        keys = jax.vmap(lambda seed: key_of(shuffle_key, seed, permutation))(numbers)
         return jax.vmap(models.shuffled)(keys, networks)
 
     def features(variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
@@ -63,13 +74,14 @@ def sensitivities(
             every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items() if x.ndim == 4}
         )
 
-    found = measure(features, networks)
+    of_stack = partial(measure, features, images, key, paired=paired, **options)
+    found = of_stack(networks=networks)
     # One permutation after the other, by the same compiled program: only one needs memory.
-    mixed = [measure(features, shuffled(permutation)) for permutation in range(shuffles)]
+    mixed = [of_stack(networks=shuffled(permutation)) for permutation in range(shuffles)]
     layers = [layer for channels, layer in found if channels == "all"]
     shape = (len(states), len(seeds))
     fields = {}
-    for name in next(iter(found.values()))._fields:
+    for name in Measurement._fields:
         values = np.full((len(CHANNELS), *shape, len(layers)), np.nan)
         spread = np.full(values.shape[1:], np.nan)
         for channels, layer in found:

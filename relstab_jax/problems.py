@@ -1,28 +1,25 @@
 """What deep networks learn: sets of images, and the two-dimensional scale-detection task."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Key
 
 from relstab_jax.config import FLAG, PATH, Config, choice, optional, real, whole
 from relstab_jax.data import images, scale_detection
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.keys import key_of
-from relstab_jax.measures import noise, sensitivity
+from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.training import losses
 from relstab_jax.training.data_parallel import Task
 
 SCALE_DETECTION = "scale_detection_2d"
 MOVES = ("unit_vector", "neighbours")
 RULES = ("L2", "Linf", "quadrant")
-
-Features = Callable[[PyTree, Array], Mapping[str, Array]]  # (network, images) -> {layer: f}
 
 
 class ImageSet(NamedTuple):
@@ -50,7 +47,13 @@ class ImageSet(NamedTuple):
 IMAGE_SETS = {
     "cifar10": ImageSet(32, 3, 10, images.CIFAR10_MEAN, images.CIFAR10_STD),
     "imagenet2012": ImageSet(
-        *(224, 3, 1000, images.IMAGENET_MEAN, images.IMAGENET_STD), test="validation", streamed=True
+        size=224,
+        channels=3,
+        classes=1000,
+        mean=images.IMAGENET_MEAN,
+        std=images.IMAGENET_STD,
+        test="validation",
+        streamed=True,
     ),
 }
 
@@ -92,6 +95,22 @@ class Parts(NamedTuple):
     test: Any
 
 
+class Measured(NamedTuple):
+    """What S networks are measured on, as arguments of `relstab_jax.measures.driver.measure`.
+
+    Attributes:
+        images: [P, ...], or [S, P, ...] where `paired`.
+        key: of the copies; [S] where `paired`.
+        perturbation: of the images.
+        paired: whether each network has its own images.
+    """
+
+    images: Array
+    key: Key[Array, "..."]
+    perturbation: Callable[[Key[Array, ""], Array], Array]
+    paired: bool
+
+
 class Problem(NamedTuple):
     """A set of examples and what there is to learn about them.
 
@@ -100,16 +119,15 @@ class Problem(NamedTuple):
         inputs: [M, ...] all examples, as they are stored; or a stream of them.
         labels: [M]; none where a stream gives them.
         split: key -> the parts of a seed, indices of examples.
-        measure: (features, networks, key, seeds [S], examples [S, P]) -> {layer: Sensitivity or
-            Measurement of arrays [N]}, for a stack of N networks: the S seeds, in one or several
-            states.
+        measured: (key, seeds [S], examples [S, P]) -> what the networks of these seeds are measured
+            on.
     """
 
     task: Task
     inputs: np.ndarray | Stream
     labels: np.ndarray
     split: Callable[[Key[Array, ""]], Parts]
-    measure: Callable[[Features, PyTree, Key[Array, ""], np.ndarray, np.ndarray], Mapping[Any, Any]]
+    measured: Callable[[Key[Array, ""], np.ndarray, np.ndarray], Measured]
 
 
 def shape(config: Config) -> Shape:
@@ -172,21 +190,16 @@ def _images(config: Config) -> Problem:
         tested = np.arange(train + held_out, train + held_out + test)
         return Parts(order[:train], order[train:] if held_out else tested, tested)
 
-    def measure(
-        features: Features,
-        networks: PyTree,
-        key: Key[Array, ""],
-        seeds: np.ndarray,
-        examples: np.ndarray,
-    ) -> Mapping[Any, Any]:
+    def measured(key: Key[Array, ""], seeds: np.ndarray, examples: np.ndarray) -> Measured:
         del seeds
         chosen = examples[0]  # test images, the same for every seed
         keys = jax.vmap(lambda number: key_of(key, "show", number))(chosen)
         shown = jax.jit(jax.vmap(task.show))(keys, inputs[chosen])
-        return _sensitivities_of_images(config, features, networks, shown, key_of(key, "copies"))
+        perturbation = Diffeomorphism(config.delta, config.cut)
+        return Measured(shown, key_of(key, "copies"), perturbation, paired=False)
 
     task = classification(config)
-    return Problem(task, inputs, labels, split, measure)
+    return Problem(task, inputs, labels, split, measured)
 
 
 def classification(config: Config) -> Task:
@@ -210,26 +223,6 @@ def classification(config: Config) -> Task:
     return Task(visit, show, losses.cross_entropy, losses.classification_error)
 
 
-def _sensitivities_of_images(
-    config: Config,
-    features: Features,
-    networks: PyTree,
-    shown: Float[Array, "P size size C"],
-    key: Key[Array, ""],
-) -> Mapping[Any, Any]:
-    """Sensitivities to diffeomorphisms, and to noise of the same norm."""
-    return sensitivity.measure(
-        features,
-        shown,
-        key,
-        networks=networks,
-        delta=config.delta,
-        cut=config.cut,
-        transforms=config.copies,
-        batch_size=config.measure_batch_size,
-    )
-
-
 def _geometry(config: Config) -> dict[str, Any]:
     return {name: config[name] for name in ("size", "xi", "gap", "rule", "periodic")}
 
@@ -250,23 +243,10 @@ def _two_pixels(config: Config) -> Problem:
         on = parts.validation if config.selection == "validation" else mixed
         return Parts(parts.train, on, mixed)
 
-    def measure(
-        features: Features,
-        networks: PyTree,
-        key: Key[Array, ""],
-        seeds: np.ndarray,
-        examples: np.ndarray,
-    ) -> Mapping[Any, Any]:
-        # The stack has each seed several times, in several states.
-        times = len(jax.tree.leaves(networks)[0]) // len(examples)
-        keys = jnp.tile(jax.vmap(lambda seed: key_of(key, seed))(seeds), times)
-        measured = jnp.tile(jnp.asarray(positions[examples]), (times, 1, 1, 1))
-        return of_stack(features, (networks, keys, measured))
-
-    @partial(jax.jit, static_argnums=0)
-    def of_stack(features: Features, stack: tuple[PyTree, Array, Array]) -> Mapping[Any, Any]:
-        one = partial(_sensitivities_of_pixels, config, features)
-        return jax.lax.map(lambda a: one(*a), stack, batch_size=config.seeds_at_once)
+    def measured(key: Key[Array, ""], seeds: np.ndarray, examples: np.ndarray) -> Measured:
+        keys = jax.vmap(lambda seed: key_of(key, seed))(seeds)
+        shown = scale_detection.images_2d(jnp.asarray(positions[examples]), config.size)
+        return Measured(shown, keys, scale_detection.Moves2D(config.moves), paired=True)
 
     def hinge(outputs: Array, y: Array) -> Array:
         return losses.hinge(outputs[:, 0], y)
@@ -274,30 +254,4 @@ def _two_pixels(config: Config) -> Problem:
     def error(outputs: Array, y: Array) -> Array:
         return losses.error(outputs[:, 0], y)
 
-    return Problem(Task(show, show, hinge, error), positions, labels, split, measure)
-
-
-def _sensitivities_of_pixels(
-    config: Config,
-    features: Features,
-    network: PyTree,
-    key: Key[Array, ""],
-    positions: Int[Array, "P 2 2"],
-) -> Mapping[Any, Any]:
-    """Sensitivities to moves of the active pixels, and to noise of the same norm."""
-    shown = scale_detection.images_2d(positions, config.size)
-    copies = jnp.repeat(positions[:, None], config.copies, axis=1)
-    moved = scale_detection.deform_2d(
-        key_of(key, "move"), copies, size=config.size, moves=config.moves
-    )
-    deformed = scale_detection.images_2d(moved, config.size)
-
-    def with_noise(key: Key[Array, ""], image: Array, deformed: Array) -> Array:
-        norm = jnp.linalg.norm((deformed - image).ravel())
-        return image + noise.isotropic(key, image, norm)
-
-    keys = jax.random.split(key_of(key, "noise"), copies.shape[:2])
-    noisy = jax.vmap(jax.vmap(with_noise, (0, None, 0)))(keys, shown, deformed)
-    return sensitivity.streamed(
-        partial(features, network), shown, deformed, noisy, batch_size=config.measure_batch_size
-    )
+    return Problem(Task(show, show, hinge, error), positions, labels, split, measured)

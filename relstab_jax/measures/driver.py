@@ -1,0 +1,355 @@
+"""Measurement of networks: any representations of any images under any perturbation.
+
+Images are read a batch at a time and spread over the devices; each representation is reduced to
+the distances of Eq. 1 where it is computed, so that memory does not grow with their number.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from tqdm import tqdm
+
+from relstab_jax.errors import InputError
+from relstab_jax.measures import representations
+from relstab_jax.measures.noise import EqualNorm, Noise
+from relstab_jax.measures.perturbations import Diffeomorphism
+from relstab_jax.measures.sensitivity import (
+    Distances,
+    Measurement,
+    from_distances,
+    full_precision,
+    in_full,
+    squared_norms,
+    standard_errors,
+)
+
+_REFERENCE_IMAGES = 32  # whose mean is the reference of the distances
+
+# Bytes of representations at a time. Larger batches are no faster on a CPU; elsewhere it is a part
+# of the device's memory.
+_CPU_BYTES = 2**29
+_DEVICE_PART = 0.2
+
+Perturbation = Callable[[Key[Array, ""], Array], Array]
+
+
+class Copies(NamedTuple):
+    """How the copies of an image are made: `number` perturbed ones, and as many noisy ones."""
+
+    perturbation: Perturbation
+    noise: Noise
+    number: int
+
+    def perturbed(self, key: Key[Array, ""], image: Float[Array, "*x"]) -> Float[Array, "t *x"]:
+        """Returns the perturbed copies of an image; copy t does not depend on their number."""
+        return jax.vmap(lambda keys: self.perturbation(keys[0], image))(self._keys(key))
+
+    def both(
+        self, key: Key[Array, ""], image: Float[Array, "*x"], variance: Float[Array, ""]
+    ) -> tuple[Float[Array, "t *x"], Float[Array, "t *x"]]:
+        """Returns the perturbed and the noisy copies of an image."""
+
+        def copy(keys: Key[Array, "2"]) -> tuple[Array, Array]:
+            perturbed = self.perturbation(keys[0], image)
+            return perturbed, self.noise(keys[1], image, perturbed, variance)
+
+        return jax.vmap(copy)(self._keys(key))
+
+    def _keys(self, key: Key[Array, ""]) -> Key[Array, "t 2"]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.number))
+        return jax.vmap(jax.random.split)(keys)
+
+
+def measure(
+    features_fn: Callable[..., PyTree],
+    images: Any,
+    key: Key[Array, "..."],
+    *,
+    perturbation: Perturbation = Diffeomorphism(),
+    noise: Noise = EqualNorm(),
+    copies: int = 1,
+    networks: PyTree | None = None,
+    paired: bool = False,
+    batch_size: float | None = None,
+    progress: bool = False,
+) -> dict[Any, Measurement]:
+    """Measures D, G and R (Eq. 1) of every representation of a network, on all local devices.
+
+    Args:
+        features_fn: images [b, ...] -> {layer: f [b, ...]}, or any other pytree of representations,
+            real or complex: any function that JAX can trace, from any library, such as
+            `partial(model.features, variables)`. With `networks` it is (network, images) ->
+            representations.
+        images: P of them [P, ...], an array or anything with `len`, `shape` and items that are
+            arrays, such as a memory-mapped file, of which a batch is read at a time.
+        key: root of the randomness. Every copy of every image has a key of its own: results depend
+            neither on the batch size nor on the number of devices.
+        perturbation: (key, image) -> image of the same shape, which D is the sensitivity to.
+        noise: which G is the sensitivity to. By default it has, image by image, the norm of the
+            perturbation: ‖η_i‖ = ‖τx_i - x_i‖.
+        copies: number of perturbed, and of noisy, copies of each image.
+        networks: a stack of networks, any pytree of arrays with a leading axis [S]. They are
+            measured one after the other by one compiled program, on the same copies of the images.
+        paired: whether each network has its own images [S, P, ...], an array, and key [S].
+        batch_size: images at a time on each device, a whole number; by default as many as memory is
+            good for.
+        progress: whether to show a progress bar.
+
+    Returns:
+        {layer: Measurement}, in the order of `features_fn`: scalars, or arrays [S] for a stack. The
+        layer is the key in a mapping, or, for other pytrees, the path, such as "blocks/0/conv"; it
+        is "output" where there is one array alone.
+
+    Raises:
+        InputError: for fewer than two images, or images that are not finite; for no representation
+            or one without an axis for the images; for a perturbation that changes the shape of an
+            image; and whatever the perturbation raises.
+    """
+    _check(images, paired, copies, batch_size)
+    dtype = jnp.result_type(float)
+    P = images.shape[1] if paired else len(images)
+    if isinstance(images, jax.Array):
+        images = np.asarray(images)  # of which batches are cut at no cost
+
+    def read(index: Int[np.ndarray, " n"]) -> Float[np.ndarray, "..."]:
+        index = index.clip(max=P - 1)
+        if paired:
+            return np.asarray(images[:, index], dtype)
+        return np.stack([np.asarray(images[int(i)], dtype) for i in index])
+
+    mesh = Mesh(np.array(jax.local_devices()), ("image",))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    made = Copies(perturbation, noise, copies)
+    add_to_reference, add_to_variance, step = _compile(
+        features_fn, networks is not None, paired, made, mesh
+    )
+    with jax.default_matmul_precision("highest"):
+        first = read(np.arange(1))
+        _check_perturbation(perturbation, first[0, 0] if paired else first[0])
+        layers = representations.shapes(features_fn, networks, first[0] if paired else first)
+        each = math.ceil(P / mesh.size)
+        b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
+        stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
+        reference = [
+            jnp.zeros(stack + f.shape[1:], full_precision(f.dtype)) for f in layers.values()
+        ]
+        chosen = np.linspace(0, P - 1, _REFERENCE_IMAGES).round().astype(int)
+        few = math.gcd(_REFERENCE_IMAGES, 2 ** int(math.log2(b)))
+        for index in chosen.reshape(-1, few):
+            reference = add_to_reference(networks, reference, read(index))
+        variance = jnp.zeros(stack if paired else (), dtype)
+        batches = [np.arange(start, start + b * mesh.size) for start in range(0, P, b * mesh.size)]
+        if noise.needs_variance:
+            for index in batches:
+                share = (index < P).astype(dtype) / P
+                variance = add_to_variance(variance, key, read(index), index, share)
+        networks, reference, offset, key, variance = jax.device_put(
+            (networks, reference, jax.tree.map(jnp.zeros_like, reference), key, variance),
+            everywhere,
+        )
+        parts = []
+        with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
+            for index in batches:
+                counts = (index < P).astype(dtype)
+                offset, part = step(
+                    networks, reference, offset, key, variance, read(index), index, counts
+                )
+                if parts:  # waits for the batch before this one, so that few are under way
+                    parts[-1] = jax.tree.map(np.asarray, parts[-1])
+                    bar.update(int(index[0]) - bar.n)
+                parts.append(part)
+            per_image = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            bar.update(P - bar.n)
+    distances = [
+        Distances(c, o, *rest) for c, o, rest in zip(reference, offset, per_image, strict=True)
+    ]
+    summarise = _measurements if networks is None else jax.vmap(_measurements)
+    return dict(zip(layers, summarise(distances), strict=True))
+
+
+@jax.jit
+def _measurements(distances: list[Distances]) -> list[Measurement]:
+    return [Measurement(*from_distances(d), *standard_errors(d)) for d in distances]
+
+
+def _check(images: Any, paired: bool, copies: Any, batch_size: Any) -> None:
+    if not hasattr(images, "shape"):
+        raise InputError(
+            f"images are a {type(images).__name__}, and must be one array [P, size, size, "
+            "channels], such as np.stack makes of a list"
+        )
+    shape = tuple(images.shape)[1 if paired else 0 :]
+    if len(shape) < 2 or shape[0] < 2:
+        raise InputError(
+            f"images of shape {tuple(images.shape)} must be at least 2, [P, size, size, channels]: "
+            "N is the mean distance between two of them"
+        )
+    for name, value in (("copies", copies), ("batch_size", batch_size)):
+        whole = isinstance(value, int | np.integer) and value >= 1
+        if not whole and not (name == "batch_size" and value is None):
+            raise InputError(f"{name}={value} must be at least 1, and a whole number")
+    if isinstance(images, np.ndarray | jax.Array):  # others are read when they are needed
+        if not any(jnp.issubdtype(images.dtype, kind) for kind in (bool, int, jnp.floating)):
+            raise InputError(f"images of type {images.dtype} must be real numbers")
+        for start in range(0, len(images), 256):
+            some = np.asarray(images[start : start + 256])
+            finite = np.isfinite(some).all(axis=tuple(range(1, some.ndim)))
+            if not finite.all():
+                raise InputError(
+                    f"image {start + int(finite.argmin())} has values that are not finite"
+                )
+
+
+def _check_perturbation(perturbation: Perturbation, image: Float[np.ndarray, "*x"]) -> None:
+    made = jax.eval_shape(perturbation, jax.random.key(0), image)
+    if getattr(made, "shape", None) != image.shape:
+        raise InputError(
+            f"the perturbation makes an image of shape {getattr(made, 'shape', made)} of one of "
+            f"shape {image.shape}: it must keep the shape"
+        )
+
+
+def _batch_size(shapes: list[jax.ShapeDtypeStruct], P: int) -> int:
+    """Returns how many of P images a device takes at a time, from one network's representations."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        memory = _DEVICE_PART * stats["bytes_limit"]
+    else:
+        memory = _CPU_BYTES / len(devices)
+    bytes_of_one = 3 * sum(f.size * f.dtype.itemsize for f in shapes)  # with two copies of it
+    at_most = max(1, int(memory / bytes_of_one))
+    if at_most < 8:
+        return at_most
+    # Batches of even size, so that the last is not mostly padding, in multiples of eight.
+    batches = math.ceil(P / (at_most // 8 * 8))
+    return math.ceil(P / (batches * 8)) * 8
+
+
+@lru_cache(maxsize=4)
+def _compile(
+    features_fn: Callable[..., PyTree], stacked: bool, paired: bool, copies: Copies, mesh: Mesh
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """Compiles what `measure` does with a batch of images; kept for the next call.
+
+    Returns:
+        (networks, reference, images) -> the reference with the share of some images added to it.
+        (variance, key, images, index, share) -> the variance of the perturbation with that of some
+        images added to it. And, on batches spread over the devices, (networks, reference, offset,
+        key, variance, images, index, counts) -> the new offset, and (spread, perturbed, noisy) of
+        each representation. Each consumes what it adds to.
+    """
+    everywhere, spread = PartitionSpec(), PartitionSpec("image")
+    of_each = PartitionSpec(None, "image")
+
+    def features(network: PyTree | None, images: Array) -> list[Shaped[Array, "b ..."]]:
+        f = features_fn(images) if network is None else features_fn(network, images)
+        return [jnp.asarray(x) for x in representations.named(f).values()]
+
+    def over_networks(function: Callable[..., Any], of_network: Any, of_images: Any) -> Any:
+        """Applies (network's arguments, images' arguments) -> result to each network in turn.
+
+        One after the other, their representations need not be in memory together.
+        """
+        if not stacked:
+            return function(of_network, of_images)
+        if paired:
+            return lax.map(lambda both: function(*both), (of_network, of_images))
+        return lax.map(lambda one: function(one, of_images), of_network)
+
+    def add_to_reference(networks, reference, images):
+        def of_one(one: tuple[PyTree | None, list[Array]], images: Array) -> list[Array]:
+            f = features(one[0], images)
+            total = [in_full(x).sum(axis=0) for x in f]
+            return [c + x / _REFERENCE_IMAGES for c, x in zip(one[1], total, strict=True)]
+
+        return over_networks(of_one, (networks, reference), images)
+
+    def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+    def add_to_variance(variance, key, images, index, share):
+        def of_one(variance: Array, key: Key[Array, ""], images: Array) -> Array:
+            perturbed = jax.vmap(copies.perturbed)(keys_of(key, index), images)
+            change = ((perturbed - images[:, None]) ** 2).mean(axis=tuple(range(1, perturbed.ndim)))
+            return variance + share @ change
+
+        over = jax.vmap(of_one) if paired else of_one
+        return over(variance, key, images)
+
+    def step(networks, reference, offset, key, variance, images, index, counts):
+        def copied(key: Key[Array, ""], variance: Array, images: Array) -> tuple[Array, ...]:
+            make = partial(copies.both, variance=variance)
+            return images, *jax.vmap(make)(keys_of(key, index), images)
+
+        def of_one(one: tuple[PyTree | None, list[Array]], batch: tuple[Array, ...]) -> Any:
+            images, perturbed, noisy = batch
+            network, reference = one
+            found = distances(
+                partial(features, network), reference, images, perturbed, noisy, counts
+            )
+            return [d[1:] for d in found]
+
+        batch = (jax.vmap(copied) if paired else copied)(key, variance, images)
+        new = over_networks(of_one, (networks, reference), batch)
+        offset = [o + lax.psum(d[0], "image") for o, d in zip(offset, new, strict=True)]
+        return offset, [d[1:] for d in new]
+
+    sharded_step = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(everywhere,) * 5 + (of_each if paired else spread, spread, spread),
+        out_specs=(everywhere, of_each if stacked else spread),
+        check_vma=False,
+    )
+    return (
+        jax.jit(add_to_reference, donate_argnums=1),
+        jax.jit(add_to_variance, donate_argnums=0),
+        jax.jit(sharded_step, donate_argnums=2),
+    )
+
+
+def distances(
+    features: Callable[[Float[Array, "b *x"]], list[Shaped[Array, "b ..."]]],
+    reference: list[Array],
+    images: Float[Array, "b *x"],
+    perturbed: Float[Array, "b t *x"],
+    noisy: Float[Array, "b t *x"],
+    counts: Float[Array, " b"],
+) -> list[Distances]:
+    """Computes the `Distances` of each representation of one batch.
+
+    Takes one copy of every image at a time, so that memory does not grow with their number t.
+
+    Args:
+        features: images -> representations.
+        reference: c of each representation.
+        images: of the batch.
+        perturbed: t perturbed copies of each.
+        noisy: t noisy copies of each.
+        counts: 1 for images, 0 for padding, which `Distances.offset` leaves out.
+    """
+    f = [in_full(x) for x in features(images)]
+
+    def of_copy(copies: tuple[Float[Array, "b *x"], Float[Array, "b *x"]]) -> list[Array]:
+        f_copies = [in_full(x) for x in features(jnp.concatenate(copies))]
+        return [
+            squared_norms(x_copies - jnp.concatenate([x, x])).reshape(2, -1)
+            for x, x_copies in zip(f, f_copies, strict=True)
+        ]
+
+    moved = lax.map(of_copy, (perturbed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
+    found = []
+    for c, x, change in zip(reference, f, moved, strict=True):
+        about = x - c[None]
+        offset = jnp.tensordot(counts.astype(x.dtype), about, axes=1)
+        found.append(Distances(c, offset, squared_norms(about), *change.mean(axis=0)))
+    return found

@@ -1,0 +1,56 @@
+"""The shuffled networks: several permutations, their mean and their spread."""
+
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from relstab_jax import layerwise, models
+from relstab_jax.keys import key_of
+from relstab_jax.measures.driver import measure
+
+KEY, SEEDS = key_of(0, "copies"), (2, 7)
+IMAGES = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype(np.float32)
+
+
+def lenet():
+    model = models.create("LeNet", num_classes=2, image_size=32, channels=1)
+    variables = jax.jit(jax.vmap(model.init))(jax.vmap(jax.random.key)(np.array(SEEDS)))
+    return model, {"init": variables, "trained": jax.tree.map(lambda w: 2 * w, variables)}
+
+
+def sensitivities(shuffles):
+    model, states = lenet()
+    options = {"shuffle_key": key_of(0, "shuffle"), "shuffles": shuffles}
+    return layerwise.sensitivities(model, states, SEEDS, IMAGES, KEY, **options)
+
+
+@pytest.mark.parametrize("shuffles", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread(shuffles):
+    model, states = lenet()
+    found = sensitivities(shuffles)
+    assert found.D_spread.dims == ("state", "seed", "layer")
+    for at, seed in enumerate(SEEDS):
+        for state, variables in states.items():
+            one = jax.tree.map(lambda w, at=at: w[at], variables)
+            networks = [one] + [
+                models.shuffled(key_of(0, "shuffle", seed, n), one) for n in range(shuffles)
+            ]
+            stack = jax.tree.map(lambda *w: np.stack(w), *networks)
+            alone = measure(model.features, IMAGES, KEY, networks=stack)["conv2"].D
+            here = found.sel(state=state, seed=seed, layer="conv2")
+            np.testing.assert_allclose(here.D.sel(channels="all"), alone[0], rtol=1e-4)
+            mixed = np.asarray(alone[1:])
+            np.testing.assert_allclose(here.D.sel(channels="shuffled"), mixed.mean(), rtol=1e-4)
+            spread = mixed.std(ddof=1) if shuffles > 1 else np.nan
+            np.testing.assert_allclose(here.D_spread, spread, rtol=1e-3)
+            assert len(set(mixed.tolist())) == shuffles
+
+
+def test_one_program_measures_the_networks_and_all_their_permutations(caplog):
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, "jax"):
+        found = sensitivities(3)
+    compiled = [line for line in caplog.messages if line.startswith("Compiling jit(step)")]
+    assert len(compiled) == 1
+    assert (found.D_spread.sel(layer="output") > 0).all()
