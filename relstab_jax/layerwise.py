@@ -1,7 +1,7 @@
 """D, G, R and filter spectra of every layer of a stack of networks, as datasets."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,17 +9,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, PyTree
 
 from relstab_jax import models
 from relstab_jax.keys import key_of
-from relstab_jax.measures import filters
-from relstab_jax.measures.driver import measure
+from relstab_jax.measures import driver, filters
 from relstab_jax.measures.sensitivity import Measurement, Sensitivity
 from relstab_jax.models import Model, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
 OUTPUT = "output"  # the predictor's name among the layers
+
+
+def measure(
+    network: Callable[..., PyTree], images: Any, key: int | Key[Array, "..."], **options: Any
+) -> xr.Dataset:
+    """Measures D, G and R (Eq. 1) of every representation of a network.
+
+    Args:
+        network: images [b, ...] -> {layer: f [b, ...]}, or any other pytree of representations.
+        images: P of them, [P, size, size, channels] by default.
+        key: root of the randomness, a seed or a key.
+        **options: of `relstab_jax.measures.driver.measure`: perturbation, noise, copies,
+            networks, paired, batch_size, progress.
+
+    Returns:
+        D, G, R and their standard errors D_error, G_error, R_error [layer]; [network, layer] for a
+        stack of networks.
+
+    Raises:
+        InputError: as `relstab_jax.measures.driver.measure`.
+
+    >>> import jax
+    >>> images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
+    >>> found = measure(lambda x: {"square": x**2, "mean": x.mean(axis=(1, 2))}, images, key=0)
+    >>> found.layer.values.tolist(), found.D.dims
+    (['square', 'mean'], ('layer',))
+    """
+    key = jax.random.key(key) if isinstance(key, int) else key
+    found = driver.measure(network, images, key, **options)
+    dims = ("network", "layer") if options.get("networks") is not None else ("layer",)
+    fields = {
+        name: (dims, np.stack([getattr(layer, name) for layer in found.values()], axis=-1))
+        for name in Measurement._fields
+    }
+    return xr.Dataset(fields, coords={"layer": [str(layer) for layer in found]})
 
 
 def sensitivities(
@@ -40,13 +74,13 @@ def sensitivities(
         model: the network.
         states: {state: variables of S networks, with a leading axis [S]}.
         seeds: names of the S networks.
-        images: as for `measure`; with `paired`, [S, P, ...].
-        key: as for `measure`; with `paired`, [S].
+        images: as for `driver.measure`; with `paired`, [S, P, ...].
+        key: as for `driver.measure`; with `paired`, [S].
         shuffle_key: root of the permutations of channels: a seed has its own, the same in all
             states.
         shuffles: number of permutations of the channels of each network.
-        paired: as for `measure`.
-        **options: others of `measure`.
+        paired: as for `driver.measure`.
+        **options: others of `driver.measure`.
 
     Returns:
         The fields of `Measurement`, [state, channels, seed, layer]. The last layer is the
@@ -55,7 +89,7 @@ def sensitivities(
         [state, seed, layer], the standard deviations over permutations, NaN for one.
 
     Raises:
-        InputError: as `measure`.
+        InputError: as `driver.measure`.
     """
     networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states.values())
     numbers = np.tile(np.array(seeds, np.uint32), len(states))
@@ -74,7 +108,7 @@ def sensitivities(
             every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items() if x.ndim == 4}
         )
 
-    of_stack = partial(measure, features, images, key, paired=paired, **options)
+    of_stack = partial(driver.measure, features, images, key, paired=paired, **options)
     found = of_stack(networks=networks)
     # One permutation after the other, by the same compiled program: only one needs memory.
     mixed = [of_stack(networks=shuffled(permutation)) for permutation in range(shuffles)]

@@ -118,9 +118,7 @@ def main() -> None:
 
     def ours() -> float:
         began = time.perf_counter()
-        jax.block_until_ready(
-            measure(model.features, x, jax.random.key(1), networks=stack)
-        )
+        jax.block_until_ready(measure(model.features, x, jax.random.key(1), networks=stack))
         return time.perf_counter() - began
 
     ways = {
