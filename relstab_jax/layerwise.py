@@ -1,4 +1,4 @@
-"""D, G, R and filter spectra of every layer of a stack of networks, as datasets."""
+"""Measures D, G, R and filter spectra of every layer of networks, as datasets."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from relstab_jax.measures.sensitivity import Measurement, Sensitivity
 from relstab_jax.models import Model, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
-OUTPUT = "output"  # the predictor's name among the layers
+OUTPUT = "output"  # name of the predictor among the layers
 
 
 def measure(
@@ -149,7 +149,7 @@ def layers_of(model: Model, variables: Variables, images: Array) -> OrderedDict[
 
 
 def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset:
-    """Returns the spatial frequencies in the filters of networks in several states.
+    """Computes the spatial frequency spectra of the filters of networks in several states.
 
     Args:
         states: {state: variables of S networks, with a leading axis [S]}.
@@ -158,8 +158,8 @@ def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset
     Returns:
         spectrum [state, seed, conv, mode], γ_l of each convolution (Eq. 3); eigenvalue
         [conv, mode], λ_l, ascending; frequency_content [state, seed, conv], as in Fig. 12, NaN for
-        1×1 filters. NaN stands where smaller filters than the largest have no mode. Nothing where
-        the networks have no convolutions.
+        1×1 filters. NaN for modes that smaller filters lack. Empty if the networks have no
+        convolutions.
     """
     kernels = [jax.vmap(models.kernels)(v) for v in states.values()]
     sizes = {conv: w.shape[1] for conv, w in kernels[0].items()}

@@ -1,4 +1,4 @@
-"""What deep networks learn: sets of images, and the two-dimensional scale-detection task."""
+"""Learning problems of deep networks: image sets and the two-dimensional scale-detection task."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,16 +23,17 @@ RULES = ("L2", "Linf", "quadrant")
 
 
 class ImageSet(NamedTuple):
-    """What is known of a set of images before it is read.
+    """Properties of an image set that are known before it is read.
 
     Attributes:
-        size: pixels along each axis, as the networks take them.
+        size: pixels along each axis of the network's input.
         channels: of the images.
-        classes: number of labels.
-        mean: of the training pixels, for each channel.
-        std: their standard deviation.
-        test: name of the split that TFDS has for tests.
-        streamed: whether the images stay in their files, rather than in the devices' memory.
+        classes: number of classes.
+        mean: of the training pixels, by channel.
+        std: of the training pixels, by channel.
+        test: name of the TFDS split for testing.
+        streamed: whether images are read from their files during training, rather than kept in the
+            memory of the devices.
     """
 
     size: int
@@ -58,7 +59,7 @@ IMAGE_SETS = {
 }
 
 
-# What there is to learn, and of the two-dimensional task alone: its geometry and its deformations.
+# Fields of configurations: of every problem, and of the two-dimensional task alone.
 FIELDS = {
     "data": choice(*IMAGE_SETS, SCALE_DETECTION),
     "data_dir": optional(PATH),
@@ -80,7 +81,7 @@ DEFORMATIONS = {"moves": choice(*MOVES)}
 
 
 class Shape(NamedTuple):
-    """What a network has to fit: pixels along each axis, channels, and outputs."""
+    """Shape of a network's input and output: pixels along each axis, channels, and classes."""
 
     image_size: int
     channels: int
@@ -88,7 +89,7 @@ class Shape(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Training, validation and test examples of each of S seeds, or how many there are."""
+    """Training, validation and test examples of a seed, or their numbers."""
 
     train: Any
     validation: Any
@@ -112,15 +113,15 @@ class Measured(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A set of examples and what there is to learn about them.
+    """A set of examples and a task on them.
 
     Attributes:
-        task: what is learned.
-        inputs: [M, ...] all examples, as they are stored; or a stream of them.
-        labels: [M]; none where a stream gives them.
+        task: views of the examples, loss and error.
+        inputs: all examples as they are stored [M, ...], or a stream of them.
+        labels: [M]; empty for a stream, which yields them.
         split: key -> the parts of a seed, indices of examples.
-        measured: (key, seeds [S], examples [S, P]) -> what the networks of these seeds are measured
-            on.
+        measured: (key, seeds [S], examples [S, P]) -> the images that the networks of these seeds
+            are measured on.
     """
 
     task: Task
@@ -131,18 +132,18 @@ class Problem(NamedTuple):
 
 
 def shape(config: Config) -> Shape:
-    """Returns what the network of a configuration has to fit."""
+    """Returns the input and output shape of the network of a configuration."""
     if config.data == SCALE_DETECTION:
         return Shape(config.size, 1, 1)
     return Shape(*IMAGE_SETS[config.data][:3])
 
 
 def part_sizes(config: Config) -> Parts:
-    """Returns how many training, validation and test points there are.
+    """Returns the numbers of training, validation and test points.
 
     Raises:
-        InputError: where there are not as many as the configuration asks for, or the set of images
-            is not prepared.
+        InputError: if the configuration asks for more than there are, or the image set is not
+            prepared.
     """
     train, validation, test = config.train_points, config.validation_points, config.test_points
     if config.data == SCALE_DETECTION:
@@ -174,7 +175,7 @@ def problem(config: Config) -> Problem:
 
 
 def _images(config: Config) -> Problem:
-    """A set of images (App. B.1)."""
+    """Makes the problem of an image set (App. B.1)."""
     train, held_out, test = part_sizes(config)
     known = IMAGE_SETS[config.data]
     splits = f"train[:{train + held_out}]", f"{known.test}[:{test}]"
@@ -203,9 +204,9 @@ def _images(config: Config) -> Problem:
 
 
 def classification(config: Config) -> Task:
-    """What is learned about a set of images: labels, with noise of norm `config.noise` (App. B.1).
+    """Makes the classification of an image set, with noise of norm `config.noise` (App. B.1).
 
-    At every visit the images are cropped and flipped at random, and the noise is another.
+    Crops, flips and the noise are drawn anew whenever an image is used.
     """
     known = IMAGE_SETS[config.data]
 
@@ -228,7 +229,7 @@ def _geometry(config: Config) -> dict[str, Any]:
 
 
 def _two_pixels(config: Config) -> Problem:
-    """The two-dimensional scale-detection task: two active pixels, far apart or not (Section 3)."""
+    """Makes the two-dimensional scale-detection task (Section 3)."""
     positions, labels = scale_detection.points_2d(**_geometry(config))
     sizes = config.train_points, config.validation_points, config.test_points
 
@@ -238,7 +239,7 @@ def _two_pixels(config: Config) -> Problem:
     def split(key: Key[Array, ""]) -> Parts:
         drawn = scale_detection.split(key_of(key, "points"), labels, *sizes)
         parts = Parts(*map(np.asarray, drawn))
-        # Both labels, however few of the points are measured.
+        # Shuffled, so that any first few of the points have both labels.
         mixed = np.asarray(jax.random.permutation(key_of(key, "mix"), parts.test))
         on = parts.validation if config.selection == "validation" else mixed
         return Parts(parts.train, on, mixed)

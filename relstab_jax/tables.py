@@ -74,10 +74,9 @@ def scale_detection(dataset: xr.Dataset) -> str:
 
 
 def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Returns the slopes of log D_k or log G_k, means over seeds, against log A_k.
+    """Fits the exponents of D_k or G_k in A_k: slopes of log means over seeds against log A_k.
 
-    Least squares over the fitted layers of a results dataset; one slope for each state and
-    channels.
+    Uses least squares over the fitted layers, for each state and channels.
     """
     fitted = dataset.isel(layer=dataset.fitted.values)
     A = np.log(fitted.receptive_field)

@@ -1,4 +1,4 @@
-"""Exact theory of both tasks of Section 4, in seconds and without training."""
+"""Computes the exact theory of both tasks of Section 4, in seconds and without training."""
 
 import pathlib
 
@@ -39,7 +39,11 @@ MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
 def check(config: Config) -> None:
-    """Raises an InputError where the configuration asks for what cannot be."""
+    """Checks a configuration.
+
+    Raises:
+        InputError: if a field is out of range, or fields contradict each other.
+    """
     check_fields(config, FIELDS)
     for task in TASKS:
         homogeneous.sensitivities(task, **config[task].to_dict())
@@ -51,7 +55,7 @@ def check(config: Config) -> None:
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
-    """Computes what is known exactly; `workdir` stays untouched.
+    """Computes exact sensitivities, laws and Proposition A.1. Writes nothing into `workdir`.
 
     Returns:
         D [task, layer], G and R [task, noise, layer] and G_with_bias [task, sigma, bias, layer],
@@ -71,14 +75,14 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
 
 def side_by_side(dim: str, parts: dict[str, xr.Dataset]) -> xr.Dataset:
-    """Stacks datasets along a new dimension; the shorter ones are filled up with NaN or nothing."""
+    """Stacks datasets along a new dimension, padding shorter ones."""
     nothing = {"scaling_holds": False, "receptive_field_support": 0}
     index = xr.Variable(dim, list(parts))
     return xr.concat(list(parts.values()), index, join="outer", fill_value=nothing)
 
 
 def geometry(c: Config) -> dict[str, int]:
-    """Returns the fields that make a homogeneous network."""
+    """Returns the fields that define a homogeneous network."""
     return {name: c[name] for name in GEOMETRY}
 
 

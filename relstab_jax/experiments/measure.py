@@ -1,4 +1,4 @@
-"""D, G, R and filter spectra of any network on any images (Figs. 3, 4, 9, 11-14)."""
+"""Measures D, G, R and filter spectra of any network on any images (Figs. 3, 4, 9, 11-14)."""
 
 import json
 import pathlib
@@ -60,7 +60,11 @@ MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
 def check(config: Config) -> None:
-    """Raises an InputError where the configuration asks for what cannot be."""
+    """Checks a configuration.
+
+    Raises:
+        InputError: if a field is out of range, or fields contradict each other.
+    """
     check_fields(config, FIELDS)
     measured_on = images(config)
     with warnings.catch_warnings(action="ignore"):  # `run` gives the warning
@@ -97,14 +101,14 @@ def images(config: Config) -> photographs.Photographs:
 
 
 def network(config: Config) -> tuple[Model, Variables | None]:
-    """Makes the network of a configuration, and reads its weights if it has any.
+    """Makes the network of a configuration and reads its weights, if given.
 
     Returns:
         The network, and its trained variables with a leading axis [S]: one seed, or as many as the
         run has whose folder is given.
 
     Raises:
-        InputError: where the weights are those of another network.
+        InputError: if the weights belong to another network.
     """
     shape = {"image_size": size(config), "channels": config.channels}
     if not config.weights:
@@ -130,7 +134,7 @@ def seeds_of(weights: str, trained: Variables) -> tuple[int, ...]:
 
 
 def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
-    """Measures a network; `workdir` stays untouched.
+    """Measures a network. Writes nothing into `workdir`.
 
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer],

@@ -1,4 +1,4 @@
-"""Section 4: many seeds of the simple CNN learn a scale-detection task; D, G, R of every layer."""
+"""Trains seeds of the simple CNN on a scale-detection task and measures every layer (Section 4)."""
 
 import math
 import pathlib
@@ -50,7 +50,7 @@ from relstab_jax.training.sweep import (
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
 PRECISIONS = {"bfloat16": 2.0**-8, "tensorfloat32": 2.0**-11, "float32": 2.0**-24}
-"""Of matrix products in training, with how far each rounds a number."""
+"""Of matrix products in training, with the relative rounding error of each."""
 
 TRAINING = {
     "task": choice(1, 2),
@@ -87,7 +87,7 @@ FIELDS = TRAINING | MEASUREMENT
 
 
 class Keys(NamedTuple):
-    """The independent sources of randomness of one seed."""
+    """Keys of one seed."""
 
     split: Key[Array, "..."]
     init: Key[Array, "..."]
@@ -96,12 +96,12 @@ class Keys(NamedTuple):
 
 
 def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
-    """Returns the keys of seed `index`, whatever other seeds there are."""
+    """Derives the keys of one seed, which do not depend on the other seeds."""
     return Keys(*(key_of(seed, name, index) for name in Keys._fields))
 
 
 def network(config: Config, active_pixels: int | None = None) -> Model:
-    """Makes the CNN of a configuration; with `active_pixels`, for so many in an image."""
+    """Makes the CNN of a configuration, optionally for images of `active_pixels` active pixels."""
     return models.create(
         "SimpleCNN",
         num_classes=1,
@@ -118,7 +118,11 @@ def network(config: Config, active_pixels: int | None = None) -> Model:
 
 
 def check(config: Config) -> None:
-    """Raises an InputError where the configuration asks for what cannot be."""
+    """Checks a configuration.
+
+    Raises:
+        InputError: if a field is out of range, or fields contradict each other.
+    """
     check_fields(config, FIELDS)
     _, labels = task.points(config.task, config.size, config.xi, config.gap)
     task.split_sizes(labels, config.train_points, config.validation_points)
@@ -135,7 +139,7 @@ def check(config: Config) -> None:
     if descent(config).decay <= 0:
         raise InputError(
             f"learning_rate={config.learning_rate} times ridge={config.ridge} is too large: a step "
-            f"would turn the filters round; it must be below depth/2 = {config.depth / 2:g}"
+            f"would flip the sign of the filters; it must be below depth/2 = {config.depth / 2:g}"
         )
 
 
@@ -229,9 +233,9 @@ Points = tuple[Int[Array, "S P 2"], Int[Array, "S P"]]  # positions and labels
 
 
 def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Points]]:
-    """Draws the keys of every seed and its points, "train", "validation" and "test".
+    """Draws the keys and the "train", "validation" and "test" points of every seed.
 
-    The last seed is repeated where the seed axis is longer than `config.seeds`.
+    The last seed is repeated to pad the seed axis to the devices.
     """
     positions, labels = task.points(config.task, config.size, config.xi, config.gap)
     missing = -len(config.seeds) % sharding.num_devices
@@ -254,7 +258,7 @@ def training_data(
     points: dict[str, Points],
     sharding: NamedSharding,
 ) -> Data:
-    """Makes what a sweep learns from of positions and labels, "train" and "validation"."""
+    """Makes the data of a sweep from "train" and "validation" positions and labels."""
     strides = layer_strides(config)
 
     def distinct(name: str) -> simple_cnn.DistinctPatches:
@@ -281,7 +285,7 @@ def layer_strides(config: Config) -> tuple[int, ...]:
 
 
 def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> Sweep:
-    """Compiles the training of a configuration, on images of points of the task and no others."""
+    """Compiles the training of a configuration, on images of two active pixels."""
     model = network(config, active_pixels=2)
 
     def outputs_at(variables: Variables, decay: Array, images: simple_cnn.DistinctPatches) -> Array:
@@ -302,10 +306,10 @@ def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> S
 
 
 def descent(config: Config) -> Descent:
-    """Returns the steps on hinge loss + ridge · Σ‖w‖²/(HK), of size learning_rate · H (App. B.2).
+    """Returns gradient descent on hinge loss + ridge · Σ‖w‖²/(HK), of rate learning_rate · H.
 
-    Outputs change by a factor of about exp(-shrinking) in a step that learns nothing. The window
-    over which margins are foreseen is so long that their bound is off by some three steps.
+    See App. B.2. A step without loss changes the outputs by a factor of about exp(-shrinking). The
+    length of the look-ahead window keeps the bound on margins within about three steps of them.
     """
     shrinking = 2 * config.learning_rate * config.ridge
     ahead = 2 * math.ceil(math.sqrt(3 / max(shrinking, 1e-6)))
@@ -395,10 +399,10 @@ def mean_filter(variables: Variables) -> Float[Array, "layer tap"]:
 
 
 def fitted_layers(config: Config) -> int:
-    """Returns up to which layer exponents are read off.
+    """Returns the number of layers over which exponents are fitted.
 
-    With strides, up to where a receptive field is still smaller than ξ: from there on no move that
-    keeps the label changes the representation. Without, over the first two thirds of the layers.
+    With strides, those with a receptive field smaller than ξ: beyond, no move that keeps the label
+    changes the representation. Otherwise the first two thirds of the layers.
     """
     if config.stride == 1:
         return max(2, 2 * config.depth // 3)

@@ -1,4 +1,4 @@
-"""Deep networks learn images or the two-dimensional task; D, G, R of each layer (Sections 2, 3)."""
+"""Trains deep networks on images or the 2-D task and measures every layer (Sections 2, 3)."""
 
 import pathlib
 import warnings
@@ -55,7 +55,7 @@ FIELDS = TRAINING | MEASUREMENT
 
 
 class Keys(NamedTuple):
-    """The independent sources of randomness of one seed."""
+    """Keys of one seed."""
 
     split: Key[Array, "..."]
     init: Key[Array, "..."]
@@ -63,7 +63,7 @@ class Keys(NamedTuple):
 
 
 def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
-    """Returns the keys of seed `index`, whatever other seeds there are."""
+    """Derives the keys of one seed, which do not depend on the other seeds."""
     return Keys(*(key_of(seed, name, index) for name in Keys._fields))
 
 
@@ -84,7 +84,11 @@ def training_devices() -> list[Any]:
 
 
 def check(config: Config) -> None:
-    """Raises an InputError where the configuration asks for what cannot be."""
+    """Checks a configuration.
+
+    Raises:
+        InputError: if a field is out of range, or fields contradict each other.
+    """
     of_pixels = problems.OF_SCALE_DETECTION | problems.DEFORMATIONS
     is_of_pixels = config.get("data") == problems.SCALE_DETECTION
     check_fields(config, FIELDS, absent=() if is_of_pixels else of_pixels)

@@ -1,4 +1,4 @@
-"""How test errors of networks go with their sensitivities (Figs. 1, 8 and 10)."""
+"""Correlation of test errors with sensitivities over trained networks (Figs. 1, 8 and 10)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _DRAWS = 10_000
 
 
 class Correlation(NamedTuple):
-    """ρ and its 95 % bootstrap interval, NaN where there is none."""
+    """ρ and its 95 % bootstrap interval, NaN where it is undefined."""
 
     rho: float
     low: float
@@ -25,12 +25,12 @@ def correlation(
     architectures: Sequence[str] | Shaped[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> Correlation:
-    """Returns ρ(ε, X) = Cov(log ε, log X) / √(Var log ε · Var log X) over trained networks.
+    """Computes ρ(ε, X) = Cov(log ε, log X) / √(Var log ε · Var log X) over trained networks.
 
-    The interval is that of the percentile bootstrap. Seeds of one architecture resemble each other,
-    so architectures are drawn, and for each time that one is drawn, as many seeds of it as there
-    are (Davison and Hinkley, *Bootstrap Methods and their Application*, Section 3.8). There is no
-    interval for fewer than three architectures.
+    The interval is a percentile bootstrap in two stages, since seeds of one architecture resemble
+    each other: architectures are drawn with replacement and, for each, as many of its seeds as
+    there are (Davison and Hinkley, *Bootstrap Methods and their Application*, Section 3.8). It
+    needs at least three architectures.
 
     Args:
         error: ε, test error of each network; positive.
@@ -43,7 +43,7 @@ def correlation(
     """
     n = len(error)
     if n < 3:
-        raise InputError(f"{n} networks are too few for a correlation: at least 3")
+        raise InputError(f"need at least 3 networks for a correlation, got {n}")
     if not (np.all(error > 0) and np.all(sensitivity > 0)):
         raise InputError("errors and sensitivities must be positive, as their logarithms are taken")
     x, y = np.log(error), np.log(sensitivity)

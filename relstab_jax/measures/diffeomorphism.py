@@ -26,11 +26,11 @@ _GAUSSIAN_WIDTH = 0.4715  # pixels, of the "gaussian" interpolation
 
 
 def scalar_field(coefficients: Float[Array, "c c"], size: int) -> Float[Array, "size size"]:
-    """Returns u at every pixel, rows along y, for the coefficients C_ij, i along x and j along y.
+    """Evaluates u at every pixel, rows along y, for coefficients C_ij, i along x and j along y.
 
     Args:
         coefficients: C, whose shape is the cut-off; standard normal for a random field.
-        size: n, pixels along each axis; the outer ones lie on the border, where u vanishes.
+        size: n, pixels along each axis; the outermost lie on the border, where u vanishes.
     """
     modes = np.arange(1, len(coefficients) + 1)
     r = np.hypot(modes[:, None], modes)
@@ -62,9 +62,9 @@ def warp(
     dy: Float[Array, "size size"],
     interpolation: str = "linear",
 ) -> Float[Array, "size size C"]:
-    """Returns the deformed image: pixel (y, x) shows the source at (y - dy, x - dx).
+    """Deforms an image: pixel (y, x) takes the value of the source at (y - dy, x - dx).
 
-    Positions outside the image are moved to its border; all channels move together.
+    Positions outside the image are clamped to its border. All channels move together.
 
     Args:
         image: rows, columns, channels.
@@ -95,7 +95,7 @@ def warp(
 
 
 def typical_temperature(delta: float, cut: int, size: int) -> float:
-    """Returns T = 4 δ² / (π n² ln c), for a typical displacement of δ pixels at the centre."""
+    """Returns the T = 4 δ² / (π n² ln c) of a typical displacement of δ pixels at the centre."""
     return 4 * delta**2 / (math.pi * size**2 * math.log(cut))
 
 
@@ -105,17 +105,17 @@ def typical_displacement(temperature: float, cut: int, size: int) -> float:
 
 
 def temperature_range(cut: int, size: int) -> tuple[float, float]:
-    """Returns the T of a displacement of half a pixel, and the T up to which nothing folds over.
+    """Returns the range of T that yields diffeomorphisms.
 
-    T_min = 1 / (π n² ln c); T_max = 4 / (π³ c² ln c), where displacements differ by as much as
-    pixels are apart, so that parts of the image would come to lie over others.
+    T_min = 1 / (π n² ln c) is a displacement of half a pixel. At T_max = 4 / (π³ c² ln c)
+    displacements of neighbouring pixels differ by their distance, so the image starts to fold.
     """
     lowest = 1 / (math.pi * size**2 * math.log(cut))
     return lowest, 4 / (math.pi**3 * cut**2 * math.log(cut))
 
 
 def checked_temperature(delta: float, cut: int, size: int) -> float:
-    """Returns `typical_temperature`, with a warning where a diffeomorphism is none.
+    """Returns `typical_temperature`. Warns if `delta` is outside the valid range.
 
     Args:
         delta: δ, the typical displacement in pixels.

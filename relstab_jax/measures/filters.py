@@ -1,4 +1,4 @@
-"""How much of each spatial frequency the filters of a convolution hold (Eq. 3, Figs. 4, 12-14)."""
+"""Spatial frequency spectra of the filters of a convolution (Eq. 3, Figs. 4, 12-14)."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +8,14 @@ from jaxtyping import Array, Float
 def laplacian_modes(F: int) -> tuple[Float[np.ndarray, " F2"], Float[np.ndarray, "F2 F F"]]:
     """Returns the eigenvalues, ascending, and orthonormal eigenvectors of the F×F grid's Laplacian.
 
-    The grid's boundaries are free: the Laplacian has each pixel's number of neighbours, up to four,
-    on its diagonal and -1 for each. Its eigenvectors are then products of cosines,
-    Ψ_ab(i, j) ∝ cos(π a (i + 1/2) / F) · cos(π b (j + 1/2) / F), a along rows and b along columns,
-    with eigenvalues λ_ab = 4 - 2 cos(π a / F) - 2 cos(π b / F).
+    The grid has free boundaries: the diagonal of the Laplacian is the number of neighbours of each
+    pixel, up to four, and each neighbour contributes -1 off it. Its eigenvectors are products of
+    cosines, Ψ_ab(i, j) ∝ cos(π a (i + 1/2) / F) · cos(π b (j + 1/2) / F), a along rows and b along
+    columns, with eigenvalues λ_ab = 4 - 2 cos(π a / F) - 2 cos(π b / F).
 
-    Eigenvalues are degenerate (F = 3: 0, 1, 1, 2, 3, 3, 4, 4, 6). Inside an eigenspace the basis is
-    these products in the order of (a, b): single projections depend on that choice, their sum over
-    the eigenspace does not.
+    Eigenvalues are degenerate (F = 3: 0, 1, 1, 2, 3, 3, 4, 4, 6). Within an eigenspace the basis
+    is these products in the order of (a, b): single projections depend on this choice, their sum
+    over the eigenspace does not.
 
     Args:
         F: size of the grid.
@@ -41,8 +41,8 @@ def spectrum(kernel: Float[Array, "F F C_in C_out"]) -> Float[Array, " F2"]:
 def frequency_content(kernel: Float[Array, "F F C_in C_out"]) -> Float[Array, ""]:
     """Returns F² Σ_l λ_l γ_l / (Σ_l λ_l · mean ‖w‖²): 1 for white filters, 0 for constant ones.
 
-    The aggregate measure of Fig. 12; the modes are complete, so that mean ‖w‖² is Σ_l γ_l. It is
-    nan for filters that are zero.
+    This is the aggregate measure of Fig. 12. The modes are complete, so mean ‖w‖² = Σ_l γ_l. The
+    result is NaN if all filters are zero.
     """
     eigenvalues, _ = laplacian_modes(kernel.shape[0])
     power = spectrum(kernel)

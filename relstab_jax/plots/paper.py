@@ -1,4 +1,4 @@
-"""The paper's settings, beside which reduced runs are marked (App. B)."""
+"""The paper's settings (App. B), against which reduced runs are marked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ DENSE = {  # what differs for fully connected networks
 
 
 def setting(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the paper's setting of a run, or None where the paper has none.
+    """Returns the paper's setting of a run, or None if the paper has no such run.
 
     Args:
         config: the configuration of the run, as its results hold it.
@@ -41,7 +41,7 @@ def setting(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def reduced(datasets: Sequence[xr.Dataset]) -> str:
-    """Says where runs fell short of the paper's settings; returns "" where they did not.
+    """Describes in which settings runs are smaller than the paper's; "" if in none.
 
     Args:
         datasets: results of runs, or gathered ones.

@@ -14,9 +14,9 @@ INPUT = np.array([[0, 3, 0], [1, 3, 0], [0, 2, 1]])
 def pooling() -> style.Picture:
     """Plots spatial and channel pooling, computed on small examples (Fig. 2).
 
-    (a) Means over 2×2 patches at stride 1: behind them, a move by one pixel changes less.
-    (b) Two channels whose filters are one another's rotation by θ = 90°: rotating the input swaps
-    their outputs and leaves the mean over channels as it is.
+    (a) Means over 2×2 patches at stride 1 reduce the change by a shift of one pixel.
+    (b) Two channels whose filters are rotations of each other by θ = 90°: rotating the input swaps
+    their outputs and preserves the mean over channels.
     """
     figure = style.Picture(2.75)
     halves = figure.add_gridspec(1, 2, width_ratios=[1, 1.45], wspace=0.05)

@@ -13,7 +13,7 @@ SHADES = ("white", "#9FCBE8", style.BLUE)  # of none, one or both active pixels
 
 @style.plot(NEEDS, one=True)
 def representation(dataset: xr.Dataset) -> style.Picture:
-    """Plots what homogeneous networks make of two active pixels (Fig. 6).
+    """Plots the representations of two active pixels by homogeneous networks (Fig. 6).
 
     Left, stride 1: each active pixel becomes a Gaussian profile that widens with depth. Right,
     stride F: a neuron counts the active pixels in its patch.
@@ -37,7 +37,7 @@ def representation(dataset: xr.Dataset) -> style.Picture:
 
 
 def _profiles(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
-    """Each layer as a profile in units of its maximum: both pixels shaded, each one as a line."""
+    """Draws each layer as a normalised profile: the sum shaded, each active pixel as a line."""
     del filter_size
     f = dataset.representation.transpose("depth", "active", "pixel").values
     pixel = np.arange(f.shape[2]) + 0.5
@@ -58,7 +58,7 @@ def _profiles(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
 
 
 def _counts(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
-    """Each layer as cells over the pixels that they see, shaded by how many of these are active."""
+    """Draws each layer as cells over their receptive fields, shaded by their active pixels."""
     f = dataset.representation.transpose("depth", "active", "pixel").values.sum(axis=1)
     for k, f_k in enumerate(f):
         width = filter_size**k
@@ -73,7 +73,7 @@ def _counts(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
 
 
 def _mark(axes: Axes, first: float, last: float, y: float, text: str) -> None:
-    """An effective receptive field, below the last layer."""
+    """Marks an effective receptive field below the last layer."""
     arrow = {"arrowstyle": "|-|,widthA=0.25,widthB=0.25", "color": style.VERMILION}
     axes.annotate("", (first, y), (last, y), arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0})
     axes.annotate(

@@ -1,4 +1,4 @@
-"""What all plots share: their style, their parts, and what they ask of a dataset."""
+"""Style, common parts and dataset requirements of all plots."""
 
 import functools
 import io
@@ -30,8 +30,6 @@ GATHERED = {name: ("state", "member") for name in "DGR"} | {
 
 P = ParamSpec("P")
 
-P = ParamSpec("P")
-
 WIDTH = 5.5  # inches: the text of the paper
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
@@ -55,13 +53,13 @@ STYLE: dict[Any, Any] = {
 
 
 class Picture(Figure):
-    """A figure that keeps the style of the plots, and that notebooks show."""
+    """A figure drawn in the style of the plots, which notebooks display."""
 
     def __init__(self, height: float):
         super().__init__(figsize=(WIDTH, height), layout="constrained")
 
     def draw(self, renderer: Any) -> None:
-        """Draws in the style of the plots: Matplotlib makes ticks as late as that."""
+        """Draws in the style of the plots, since Matplotlib makes ticks only now."""
         with mpl.rc_context(STYLE):
             super().draw(renderer)
 
@@ -77,13 +75,13 @@ class Picture(Figure):
 
 
 class Plot:
-    """A function of datasets that draws a figure, and what it asks of them.
+    """A function of datasets that draws a figure, with its requirements on them.
 
     Args:
         draw: (datasets...) -> the figure.
-        needs: the variables and coordinates that it draws, each with its dimensions.
-        one: whether it draws one dataset alone.
-        tells: dataset -> whether the figure would tell something of a dataset that has them.
+        needs: {variable or coordinate: dimensions} that a dataset must have.
+        one: whether it takes exactly one dataset.
+        tells: dataset -> whether the figure is informative for a dataset that has them.
     """
 
     def __init__(
@@ -97,19 +95,19 @@ class Plot:
         self.__name__, self.__doc__ = draw.__name__, draw.__doc__
 
     def __call__(self, *datasets: xr.Dataset, **options: Any) -> Picture:
-        """Draws datasets of results; above stands where their runs fell short of the paper's.
+        """Draws datasets of results, noting above where their runs were smaller than the paper's.
 
         Raises:
-            InputError: for a dataset that lacks a part, or for more than one where it draws one.
+            InputError: if a dataset lacks a variable, or the number of datasets does not fit.
         """
         if not datasets or (self._one and len(datasets) > 1):
             number = "one" if self._one else "one or more"
-            raise InputError(f"{len(datasets)} datasets are given, and this plot draws {number}")
+            raise InputError(f"{self.__name__} draws {number} dataset, got {len(datasets)}")
         for dataset in datasets:
             if lacking := self._lacking(dataset):
                 source = dataset.encoding.get("source", "the dataset")
                 raise InputError(
-                    f"{source} holds no {some(lacking, at_most=2)}, which {self.__name__} draws: "
+                    f"{source} lacks {some(lacking, at_most=2)}, which {self.__name__} draws: "
                     "give results that have them"
                 )
         with mpl.rc_context(STYLE):
@@ -120,7 +118,7 @@ class Plot:
         return figure
 
     def can_show(self, dataset: xr.Dataset) -> bool:
-        """Returns whether a dataset has what is drawn, and the figure would tell something."""
+        """Returns whether a dataset has what is drawn and the figure would be informative."""
         return not self._lacking(dataset) and self._tells(dataset)
 
     def _lacking(self, dataset: xr.Dataset) -> list[str]:
@@ -135,7 +133,7 @@ class Plot:
 
 
 def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
-    """Makes a function draw in the style of the plots."""
+    """Decorates a function to draw in the style of the plots."""
 
     @functools.wraps(draw)
     def in_style(*arguments: P.args, **options: P.kwargs) -> Picture:
@@ -150,7 +148,7 @@ def plot(
     one: bool = False,
     tells: Callable[[xr.Dataset], bool] = lambda dataset: True,
 ) -> Callable[[Callable[..., Picture]], Plot]:
-    """Makes a `Plot` of a function of datasets; arguments as there."""
+    """Decorates a function of datasets to become a `Plot`, whose arguments these are."""
     return lambda draw: Plot(draw, needs, one, tells)
 
 
@@ -159,7 +157,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> pathlib.Path:
 
     Args:
         figure: the figure.
-        path: of the PNG; its folder is made where there is none.
+        path: of the PNG; its folder is created if needed.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,17 +174,14 @@ def panels(rows: int, columns: int, row_height: float = 1.9) -> tuple[Picture, l
 
 
 def colored(datasets: Sequence[xr.Dataset]) -> list[tuple[xr.Dataset, str]]:
-    """Returns the results of a figure's networks, each with its colour."""
+    """Pairs the results of each network with a colour."""
     return list(zip(datasets, itertools.cycle(COLORS), strict=False))
 
 
 def by_images(
     datasets: Sequence[xr.Dataset],
 ) -> tuple[Picture, list[tuple[Axes, list[tuple[xr.Dataset, str]]]]]:
-    """Returns a figure with a panel for each set of images that the results were measured on.
-
-    With each panel come its results, each in the colour that it has in the whole figure.
-    """
+    """Makes a figure with a panel for each image set, and the coloured results of each panel."""
     sets_of_images = list(dict.fromkeys(map(images_of, datasets)))
     figure, [row] = panels(1, len(sets_of_images), row_height=2.3)
     shown = []
@@ -199,7 +194,7 @@ def by_images(
 
 
 def plain_decades(axis: Axis) -> None:
-    """Labels a logarithmic axis 0.1, 1, 10: each decade, and 2 and 5 in it where it is short."""
+    """Labels a logarithmic axis at each decade, and at 2 and 5 if short, with plain numbers."""
     low, high = axis.get_view_interval()
     if high / low < 5:
         axis.set_major_locator(MaxNLocator(3))
@@ -219,9 +214,9 @@ def curve(
     color: str,
     label: str | None = None,
 ) -> None:
-    """Draws a variable [seed, layer] against x: its mean over seeds, with a band.
+    """Draws the mean over seeds of a variable [seed, layer] against x, with a band.
 
-    The band is the range over seeds; for a single seed the standard error, where it is known.
+    The band is the range over seeds or, for a single seed, the standard error if known.
     """
     values = dataset[name]
     low, high = values.min("seed"), values.max("seed")
@@ -233,13 +228,13 @@ def curve(
 
 
 def looks(gathered: xr.Dataset) -> dict[str, tuple[str, str]]:
-    """Returns a marker and a colour for each network in gathered results."""
+    """Assigns a marker and a colour to each network in gathered results."""
     different = zip(itertools.cycle(MARKERS), itertools.cycle(COLORS), strict=False)  # 12 of them
     return dict(zip(dict.fromkeys(gathered.network.values.tolist()), different, strict=False))
 
 
 def comparable(gathered: xr.Dataset) -> bool:
-    """Returns whether networks learned from the same data, three of them at each noise."""
+    """Returns whether networks share their data, with at least three of them at each noise."""
     data = {run["config"].get("data") for run in gathered.attrs["runs"]}
     return len(data) == 1 and min(len(at.member) for _, at in gathered.groupby("noise")) >= 3
 
@@ -247,8 +242,8 @@ def comparable(gathered: xr.Dataset) -> bool:
 def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]], name: str) -> None:
     """Draws ε against D, G or R of trained predictors, and writes ρ into the title.
 
-    A point for each network and seed, with the looks of the network. An error of zero counts as
-    half a wrong test point.
+    There is a point for each network and seed. A test error of zero is drawn as half a wrong test
+    point.
     """
     trained = gathered.sel(state="trained")
     error, x = test_error(trained), trained[name].values
@@ -276,7 +271,7 @@ def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]],
 
 
 def name_row(axes: Axes, dataset: xr.Dataset) -> None:
-    """Writes network and images above the title of the first panel of a row."""
+    """Writes network and images above the first panel of a row."""
     axes.annotate(
         f"{network_of(dataset)}, {images_of(dataset)}",
         *((0, 1), (0, 16)),
@@ -287,21 +282,21 @@ def name_row(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """Writes the legend of one panel under all of them."""
+    """Draws the legend of one panel below the figure."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def test_error(gathered: xr.Dataset) -> np.ndarray:
-    """Returns ε of each network; an error of zero as half a wrong test point."""
+    """Returns ε of each network, with zero replaced by half a wrong test point."""
     return np.maximum(gathered.test_error, 0.5 / gathered.test_points).values
 
 
 def network_of(dataset: xr.Dataset) -> str:
-    """Returns the name of the network that the results are of."""
+    """Returns the name of the measured network."""
     return dataset.attrs["config"]["network"]
 
 
 def images_of(dataset: xr.Dataset) -> str:
-    """Returns the name of the images that it was measured on."""
+    """Returns the name of the images that a network was measured on."""
     config = dataset.attrs["config"]
     return pathlib.Path(config.get("images") or config["data"]).stem

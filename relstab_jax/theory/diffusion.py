@@ -9,11 +9,11 @@ from relstab_jax.theory import homogeneous
 
 
 class ReceptiveField(NamedTuple):
-    """How far a neuron of each layer sees, in input pixels.
+    """Effective receptive field of the neurons of each layer, in input pixels.
 
     Attributes:
-        std: standard deviation of its weights on the input.
-        support: number of pixels with a weight that is not 0.
+        std: standard deviation of a neuron's weights on the input.
+        support: number of input pixels with non-zero weight.
     """
 
     std: Float[np.ndarray, " depth"]
@@ -21,12 +21,11 @@ class ReceptiveField(NamedTuple):
 
 
 def receptive_field(*, size: int, filter_size: int, stride: int, depth: int) -> ReceptiveField:
-    """Returns the effective receptive field A_k of a homogeneous network of any finite size.
+    """Computes the effective receptive field A_k of a homogeneous network of any finite size.
 
-    A neuron weighs input pixel i by what it makes of the single-pixel input δ_i. At stride 1 these
-    weights are the mirrored representation of one pixel, whose standard deviation is the A_k of
-    Section 4.1, √(k (F² - 1) / 12) until it fills the ring; at stride F the representation is one
-    neuron, and the patch of F^k pixels that it sees is the A_k of Section 4.2.
+    The weight of input pixel i is the response to the single-pixel input δ_i. At stride 1 the
+    standard deviation of the weights is the A_k of Section 4.1, √(k (F² - 1) / 12) until it fills
+    the ring; at stride F a neuron sees a patch of F^k pixels, the A_k of Section 4.2.
 
     Args:
         size: L.
@@ -35,7 +34,7 @@ def receptive_field(*, size: int, filter_size: int, stride: int, depth: int) -> 
         depth: K.
 
     Raises:
-        InputError: where the network is not defined.
+        InputError: if the network is not defined.
     """
     phi = homogeneous.representations(
         np.eye(size), filter_size=filter_size, stride=stride, depth=depth
@@ -61,7 +60,7 @@ class ScalingLaws(NamedTuple):
         D: exponent of the sensitivity to diffeomorphisms (Eqs. 5, 8).
         G: exponent of the sensitivity to rectified noise (Eqs. 7, 9).
         R: exponent of their ratio.
-        holds: whether the laws' conditions are met at each layer.
+        holds: whether the conditions of the laws are met at each layer.
     """
 
     A: Float[np.ndarray, " depth"]
@@ -81,10 +80,10 @@ def scaling_laws(
     strided_layers: int | None = None,
     margin: float = 3.0,
 ) -> ScalingLaws:
-    """Returns the laws of Eqs. 5, 7, 8 and 9, and where they hold.
+    """Returns the laws of Eqs. 5, 7, 8 and 9, and the layers at which they hold.
 
-    At stride 1 they need a large depth, 1 ≪ k, and a receptive field that does not feel the size
-    of the image, F √k ≪ L. At stride F they need patches within those of the task, F^k < ξ: once a
+    At stride 1 they need a large depth, 1 ≪ k, and a receptive field far smaller than the
+    image, F √k ≪ L. At stride F they need patches within those of the task, F^k < ξ: once a
     patch has reached ξ no move that keeps the label leaves it, and D = 0.
 
     Args:
@@ -95,7 +94,7 @@ def scaling_laws(
         depth: K.
         strided_layers: how many of the first layers have the stride; all by default. Behind them
             the receptive field grows by diffusion, from the size they gave it.
-        margin: the factor that ≪ is read as.
+        margin: the factor by which ≪ is interpreted.
     """
     k = np.arange(1, depth + 1)
     strided = depth if strided_layers is None else strided_layers
@@ -116,7 +115,7 @@ class Diffusion(NamedTuple):
 
 
 def diffusion(filter_size: int) -> Diffusion:
-    """Returns what M^k tends to at stride 1: coefficient (F² - 1)/24, drift 0 or, even F, -1/2.
+    """Returns the limit of M^k at stride 1: coefficient (F² - 1)/24, drift 0 or, even F, -1/2.
 
     These are half the variance and the mean of a jump to one of the F sites -⌊F/2⌋ .. ⌈F/2⌉ - 1.
     """
@@ -124,7 +123,7 @@ def diffusion(filter_size: int) -> Diffusion:
 
 
 def diffusion_in_paper(filter_size: int) -> Diffusion:
-    """Returns D(1), or D(2) and v(2), as Proposition A.1 prints them; M^k does not follow them."""
+    """Returns D(1), or D(2) and v(2), as printed in Proposition A.1, which M^k does not follow."""
     F = filter_size
     if F % 2:
         return Diffusion((F - 1) ** 3 / (12 * F), 0.0)
@@ -136,7 +135,7 @@ def gaussian_error(
 ) -> Float[np.ndarray, " depth"]:
     """Returns the total variation distance of M^k δ_i and a Gaussian, k = 1 .. K, at stride 1.
 
-    The ring is so large that it is not felt. 0 is equality, 1 no overlap.
+    The ring is larger than the support of M^k δ_i. 0 means equality, 1 no overlap.
 
     Args:
         gaussian: the Gaussian, in the coordinate a - i.

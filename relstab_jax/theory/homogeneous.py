@@ -47,7 +47,7 @@ def sensitivities(
     boundary: str = "wrap",
     rectified: bool = True,
 ) -> Sensitivity:
-    """Returns the exact D, G and R of a homogeneous network, arrays [depth] (Eq. 1).
+    """Computes the exact D, G and R of a homogeneous network, arrays [depth] (Eq. 1).
 
     Args:
         task: 1 or 2.
@@ -61,15 +61,14 @@ def sensitivities(
         positions: active pixels of the points to average over; beside measured values, the points
             of the measurement. By default all points of the task, and in Task 2, where one label
             is rare, both labels with the same total weight.
-        boundary: what a move over the border does in Task 1, "wrap" or "clamp".
-        rectified: whether the noise passes a ReLU before it is added. If it does not, it passes
-            only those of the network.
+        boundary: of moves across the border in Task 1, "wrap" or "clamp".
+        rectified: whether the noise passes a ReLU before it is added to the input.
 
     Returns:
-        NaN in layers where N = 0 to rounding: a constant representation has no sensitivity.
+        NaN in layers with a constant representation, where N = 0 to rounding.
 
     Raises:
-        InputError: where the task or the network is not defined, or a position is off the input.
+        InputError: if the task or the network is not defined, or a position lies outside the input.
     """
     strides = _strides(size, filter_size, stride, depth, strided_layers)
     positions, weights = _point_set(task, size, xi, gap, positions)
@@ -104,13 +103,13 @@ def noise_sensitivity(
     sigmas: Sequence[float],
     biases: Sequence[float],
 ) -> Float[np.ndarray, "sigma bias depth"]:
-    """Returns the exact G for noise of any magnitude that meets a bias in the network.
+    """Computes the exact G for noise of any magnitude in a network with a bias.
 
     The noise is Gaussian, not rectified, and the first layer is ReLU(M x + bias). A bias that lifts
-    the noise over the threshold of the ReLU, or holds all of it below, undoes its rectification,
-    and with it the growth of G with depth. In the other layers a bias ≥ 0 would cancel: what is
-    returned is then also the G of the network with that bias in every layer. A negative bias in
-    every layer has no closed form.
+    the noise above the threshold of the ReLU, or keeps all of it below, removes its rectification
+    and with it the growth of G with depth. A bias ≥ 0 in the other layers cancels, so the result is
+    also the G of a network with that bias in every layer. A negative bias in every layer has no
+    closed form.
 
     Args:
         task: as for `sensitivities`; so are `size` to `depth`.
@@ -127,7 +126,7 @@ def noise_sensitivity(
         NaN in layers where N = 0 to rounding.
 
     Raises:
-        InputError: where the task or the network is not defined, or a sigma is not positive.
+        InputError: if the task or the network is not defined, or a sigma is not positive.
     """
     strides = _strides(size, filter_size, stride, depth)
     if min(sigmas) <= 0:
@@ -179,16 +178,16 @@ def pool(x: Float[np.ndarray, "*P L"], filter_size: int, stride: int) -> Float[n
 def _strides(
     size: int, filter_size: int, stride: int, depth: int, strided_layers: int | None = None
 ) -> tuple[int, ...]:
-    """Returns the stride of each layer of a network that can be."""
+    """Returns the stride of each layer, after checking the geometry."""
     if not 1 <= filter_size <= size:
         raise InputError(f"filter_size={filter_size} must lie between 1 and size={size}")
     if stride not in (1, filter_size):
-        raise InputError(f"stride={stride} is neither 1 nor the filter size, {filter_size}")
+        raise InputError(f"stride={stride} must be 1 or filter_size={filter_size}")
     if depth < 1:
         raise InputError(f"depth={depth} must be at least 1")
     strided = depth if strided_layers is None else strided_layers
     if not 0 <= strided <= depth:
-        raise InputError(f"strided_layers={strided} is not between 0 and depth={depth}")
+        raise InputError(f"strided_layers={strided} must lie between 0 and depth={depth}")
     if size % stride**strided:
         raise InputError(
             f"{strided} layers of stride {stride} need a size divisible by {stride**strided}: "
@@ -248,7 +247,7 @@ def _of_points(
 
 
 def _moves(task: int | str, size: int, xi: int, boundary: str) -> Int[np.ndarray, "2 L"]:
-    """Returns where each pixel goes by its two moves, left and right, of probability 1/2 each."""
+    """Returns the position of each pixel after a move to the left and to the right."""
     here = np.arange(size)
     moved = here + np.array([[-1], [1]])
     if scale_detection.task_number(task) == 2:
@@ -286,7 +285,7 @@ def _mean_distance_of_points(
     positions: Int[np.ndarray, "n 2"],
     weights: Float[np.ndarray, " n"],
 ) -> float:
-    """Returns N of f(x) = φ_i + φ_j from the L pixels, without the n representations of points."""
+    """Returns N of f(x) = φ_i + φ_j from the L pixels, without computing n representations."""
     occupied = np.bincount(positions.ravel(), np.repeat(weights, 2), len(phi))
     mean = occupied @ phi
     centred = phi - mean / 2
@@ -312,15 +311,15 @@ def _rectified_noise(size: int, sigma: float) -> Float[np.ndarray, "L L"]:
 
 
 class _Patches(NamedTuple):
-    """What the patches of the first layer hold, and share.
+    """Contents and overlaps of the patches of the first layer.
 
-    A patch holds none, one or both of the active pixels of a point: the mean over points of what
-    two neurons do needs but the probability of each pair of these levels.
+    A patch holds none, one or both of the active pixels of a point, so a mean over points of a
+    function of two patches needs only the probability of each pair of these levels.
 
     Attributes:
         probability: of level c in patch a and level d in patch b [c, d, a, b].
-        correlations: the different parts of F pixels that two patches share.
-        shared: index into them for each pair of patches.
+        correlations: the distinct fractions of the F pixels that two patches share.
+        shared: index into `correlations` of each pair of patches.
     """
 
     probability: Float[np.ndarray, "3 3 l l"]

@@ -1,4 +1,4 @@
-"""Moments of jointly Gaussian variables behind a ReLU: what one layer makes of Gaussian noise."""
+"""Moments of jointly Gaussian variables after a ReLU."""
 
 import numpy as np
 from jaxtyping import Float
@@ -27,8 +27,8 @@ def product(
         m(rho) = m(h) m(k) + rho Φ(h) Φ(k) + ∫_0^rho (rho - r) m''(r) dr,
         m''(sin t) d(sin t) = exp(-(h² + k² - 2 h k sin t) / (2 cos² t)) dt / 2π,
 
-    a smooth integrand, which Gauss-Legendre quadrature takes to rounding. At h = k = 0 it is the
-    arc-cosine kernel of order one (Cho and Saul 2009).
+    with a smooth integrand for Gauss-Legendre quadrature. At h = k = 0 the moment is the arc-cosine
+    kernel of order one (Cho and Saul 2009).
     """
     end = np.arcsin(rho)[..., None] / 2
     t = end * (1 + _NODES)

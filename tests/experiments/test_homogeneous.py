@@ -63,7 +63,7 @@ def test_summary_says_what_was_found(dataset):
         ("task2.depth", 8, "8 layers of stride 2"),
         ("task1.boundary", "reflect", "boundary='reflect'"),
         ("stride_1.active", (3, 64), "stride_1.active"),
-        ("stride_F.filter_size", 3, "stride=2 is neither 1 nor the filter size, 3"),
+        ("stride_F.filter_size", 3, "stride=2 must be 1 or filter_size=3"),
         ("sigmas", (0.5, 0.0), "sigmas="),
         ("biases", (), "biases="),
         ("walk.filter_sizes", (1, 3), "walk.filter_sizes=1 must be at least 2"),

@@ -110,7 +110,7 @@ def test_files_that_are_no_results(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_results_of_another_experiment(name, tmp_path, monkeypatch):
-    message = f"^error: .*{OTHERS[name]} holds no .*, which .* draws: give results that have them"
+    message = f"^error: .*{OTHERS[name]} lacks .*, which .* draws: give results that have them"
     refused(name, [script.RESULTS / OTHERS[name]], message, tmp_path, monkeypatch)
 
 

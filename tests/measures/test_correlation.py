@@ -25,7 +25,11 @@ def test_the_interval_is_about_that_of_fisher():
 
 
 @pytest.mark.parametrize(
-    ("error", "message"), [([0.1, 0.2], "2 networks are too few"), ([0.0, 0.1, 0.2], "positive")]
+    ("error", "message"),
+    [
+        ([0.1, 0.2], "need at least 3 networks for a correlation, got 2"),
+        ([0.0, 0.1, 0.2], "positive"),
+    ],
 )
 def test_what_has_no_correlation_is_refused(error, message):
     with pytest.raises(InputError, match=message):

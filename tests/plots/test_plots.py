@@ -78,11 +78,11 @@ def test_importing_and_plotting_leave_matplotlib_as_it_was(tmp_path):
 
 
 def test_a_wrong_dataset_is_one_sentence():
-    with pytest.raises(InputError, match=r"measure-vgg16\.json holds no exact_D\[seed, layer\]"):
+    with pytest.raises(InputError, match=r"measure-vgg16\.json lacks exact_D\[seed, layer\]"):
         plots.receptive_field(results.load(VGG16))
-    with pytest.raises(InputError, match="the dataset holds no D"):
+    with pytest.raises(InputError, match="the dataset lacks D"):
         plots.depth(xr.Dataset())
-    with pytest.raises(InputError, match="2 datasets are given, and this plot draws one"):
+    with pytest.raises(InputError, match="draws one dataset, got 2"):
         plots.errors(*map(results.load, TASKS))
 
 
