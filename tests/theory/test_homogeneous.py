@@ -259,7 +259,7 @@ def test_the_network_is_the_cnn_with_equal_weights(filter_size, stride, strided_
         ({"task": 3}, "task=3"),
         ({"xi": 32}, "xi=32 must lie between"),
         ({"gap": 30}, "no point has label"),
-        ({"stride": 2}, "stride=2 is neither 1 nor the filter size, 3"),
+        ({"stride": 2}, "stride=2 must be 1 or filter_size=3"),
         ({"stride": 3, "depth": 1}, "1 layers of stride 3 need a size divisible by 3"),
         ({"filter_size": 33}, "filter_size=33 must lie between 1 and size=32"),
         ({"depth": 0}, "depth=0 must be at least 1"),
