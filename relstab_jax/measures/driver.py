@@ -142,7 +142,7 @@ def measure(
             jnp.zeros(stack + f.shape[1:], full_precision(f.dtype)) for f in layers.values()
         ]
         chosen = np.linspace(0, P - 1, _REFERENCE_IMAGES).round().astype(int)
-        few = math.gcd(_REFERENCE_IMAGES, 2 ** int(math.log2(b)))
+        few = max(n for n in (1, 2, 4, 8, 16, 32) if n <= b)
         for index in chosen.reshape(-1, few):
             reference = add_to_reference(networks, reference, read(index))
         variance = jnp.zeros(stack if paired else (), dtype)
