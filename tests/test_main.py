@@ -74,7 +74,7 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whol
         output, _ = process.communicate(timeout=60)
         if sign == signal.SIGTERM:
             assert process.returncode == 128 + sign, output
-            assert "stopped by SIGTERM; the same command goes on from there" in output
+            assert "stopped by SIGTERM; run the same command to resume" in output
         else:
             assert process.returncode == -sign, output
         assert not (tmp_path / "results.json").exists()
@@ -82,7 +82,7 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whol
     code, output = finished(*LONG, f"--workdir={tmp_path}")
     assert code == 0, output
     assert "Going on from epoch" in output
-    assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
+    assert re.search(r"Programs compiled by earlier runs saved \d+ s\.", output)
     assert numbers(tmp_path) == numbers(whole)
     assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
