@@ -181,7 +181,7 @@ def _new_results(
         if distributed.is_first():
             results.save(dataset, workdir)
     if cache.seconds >= 1:
-        print(f"Programs compiled by earlier runs saved {cache.seconds:.0f} s.")
+        print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
     return dataset
 
 

@@ -82,7 +82,7 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whol
     code, output = finished(*LONG, f"--workdir={tmp_path}")
     assert code == 0, output
     assert "Going on from epoch" in output
-    assert re.search(r"Programs compiled by earlier runs saved \d+ s\.", output)
+    assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
     assert numbers(tmp_path) == numbers(whole)
     assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
