@@ -1,4 +1,4 @@
-"""The command, called in this process: what it refuses, and runs that are measured again."""
+"""The command `relstab_jax.main`, called in this process."""
 
 import pathlib
 import sys

@@ -12,16 +12,16 @@ def config() -> ConfigDict:
 
 
 @pytest.mark.parametrize("words", ["small,long", "long,small"])
-def test_words_set_fields_in_any_order(words):
+def test_presets_apply_in_any_order(words):
     found = with_presets(config(), words, PRESETS).to_dict()
     assert found == {"width": 4, "epochs": 100, "measure": {"copies": 1}}
 
 
-def test_no_word_changes_nothing():
+def test_without_words_nothing_changes():
     assert with_presets(config(), "", PRESETS) == config()
 
 
-def test_an_unknown_word_names_the_known():
+def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(InputError, match="unknown preset 'tiny': use small, long, or none"):
         with_presets(config(), "long,tiny", PRESETS)
 

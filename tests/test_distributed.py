@@ -53,7 +53,9 @@ def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
         assert code == 0, output
         if processes > 1:
             assert f"on {2 * processes} × cpu, of {processes} processes" in output
-        assert output.count("figure:  ") == len(list(workdir.glob("*.png")))  # one of them prints
+        assert output.count("figure:  ") == len(
+            list(workdir.glob("*.png"))
+        )  # only one of them prints
         datasets[processes] = results.load(workdir / results.RESULTS)
         assert datasets[processes].attrs["device_count"] == 2 * processes
         looks = [sum(look["train_loss"]) for look in read_metrics(workdir)]
@@ -74,7 +76,7 @@ def children_of(launcher):
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
+def test_a_lost_process_ends_the_job_and_a_smaller_job_resumes(tmp_path):
     long = [*SWEEP, "--config.look_every=50", "--config.max_epochs=1000", "--config.patience=9999"]
     long += ["--config.checkpoint_minutes=0", f"--workdir={tmp_path}"]
 
@@ -95,7 +97,7 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     output, _ = job.communicate(timeout=3 * distributed.HEARTBEAT_SECONDS)
     assert time.monotonic() - began < 2 * distributed.HEARTBEAT_SECONDS
     assert "process 2 of 4 ended with code 137" in output
-    assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # as other launchers would see
+    assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # what other launchers show
     assert job.returncode == 137
 
     job = several(4, *long)

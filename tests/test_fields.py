@@ -1,4 +1,4 @@
-"""Every field of every configuration, with values that it cannot have."""
+"""Tries values that are not allowed in every field of every configuration."""
 
 import importlib
 import math
@@ -32,10 +32,10 @@ def with_value(config, name, value):
     return ConfigDict(tree, convert_dict=True)
 
 
-def impossible(field):
-    """Yields values that a field cannot have."""
+def not_allowed(field):
+    """Yields values that a field does not allow."""
     if field.several:
-        yield from ((), 3, None, "0,1", *((value,) for value in impossible(of_one(field))))
+        yield from ((), 3, None, "0,1", *((value,) for value in not_allowed(element_of(field))))
         yield (field.high if math.isfinite(field.high) else 1,) * 2
         return
     yield from ([], (1, 2), b"1", 1j)
@@ -60,15 +60,15 @@ def impossible(field):
         yield from ("gs://bucket/folder", "s3://a", "https://a.b/c", "~nobody-of-this-name/x")
 
 
-def of_one(field):
+def element_of(field):
     return field._replace(several=False)
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_what_a_field_cannot_hold_is_one_sentence(file):
+def test_a_value_that_is_not_allowed_is_refused_in_one_sentence(file):
     config, experiment = loaded(file)
     for name in fields.flattened(config).keys() - {"experiment"}:
-        for value in impossible(experiment.FIELDS[name]):
+        for value in not_allowed(experiment.FIELDS[name]):
             changed = with_value(config, name, value)
             with pytest.raises(InputError) as error:
                 experiment.check(changed)
@@ -78,7 +78,7 @@ def test_what_a_field_cannot_hold_is_one_sentence(file):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_the_configurations_hold_what_they_may(file):
+def test_the_configurations_are_valid_and_complete(file):
     config, experiment = loaded(file)
     absent = () if config.get("data") == problems.SCALE_DETECTION else problems.OF_SCALE_DETECTION
     fields.check(config, experiment.FIELDS, {*absent, *problems.DEFORMATIONS})
@@ -91,7 +91,7 @@ def test_the_configurations_hold_what_they_may(file):
         experiment.check(with_value(config, "sedes", 1))
 
 
-def test_every_experiment_declares_what_may_change():
+def test_fields_of_the_measurement_are_fields_of_the_experiment():
     for name in EXPERIMENTS:
         experiment = importlib.import_module(f"relstab_jax.experiments.{name}")
         assert set(experiment.MEASUREMENT) <= set(experiment.FIELDS)
@@ -115,7 +115,7 @@ def test_every_experiment_declares_what_may_change():
         ("hf:timm/vgg16.tv_in1k", fields.PATH, "hf:timm/vgg16.tv_in1k"),
     ],
 )
-def test_a_value_is_read_by_the_type_of_its_field(text, field, value):
+def test_a_value_is_converted_to_the_type_of_its_field(text, field, value):
     found = fields.parse("field", text, field)
     assert found == value
     assert type(found) is type(value)

@@ -8,7 +8,7 @@ from relstab_jax.gathering import gather
 
 
 def results_of_run(seeds, layers, value, **config):
-    """Results as those of Tasks 1 and 2."""
+    """Returns results like those of Tasks 1 and 2."""
     S, K = len(seeds), len(layers)
     return xr.Dataset(
         {
@@ -39,7 +39,7 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert gathered.width.values.tolist() == [8, 8, 16]
     np.testing.assert_array_equal(gathered.test_error, [0.5, 0.5, 0.25])
     assert not plots.shown_by(gathered)
-    # Other layers are not shared; nor is anything with a run without seeds.
+    # Variables with other layers are not shared, and none with a run without seeds.
     runs[1] = results_of_run((1,), ["conv1"], 0.25, width=16)
     assert set(gather(runs).data_vars) == {"test_error", "epochs"}
     theory = xr.Dataset({"D": ("layer", [1.0, 2.0])}, attrs={"config": {"task1": {"size": 32}}})
@@ -51,7 +51,7 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert not plots.shown_by(mixed)
 
 
-def test_runs_that_differ_in_their_seeds_alone_are_one_run(tmp_path):
+def test_runs_that_differ_only_in_their_seeds_are_joined(tmp_path):
     layers = ["conv1", "conv2"]
     runs = [
         results_of_run((3,), layers, 0.5, width=8),

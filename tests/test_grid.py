@@ -37,7 +37,7 @@ def written(directory, text):
     return path
 
 
-def test_a_line_is_a_run_in_a_folder_of_its_own(tmp_path):
+def test_each_line_is_a_run_in_its_own_folder(tmp_path):
     first, second = grid.read(written(tmp_path, RUNS), tmp_path)
     assert first.workdir == tmp_path / "cifar10_noisy-LeNet-smoke-noise-10"
     assert second.workdir == tmp_path / "scale_detection_2d-DenseNetL2-smoke-seeds-0-1"
@@ -50,7 +50,7 @@ def test_a_line_is_a_run_in_a_folder_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "configs/grids").glob("*.txt")), ids=lambda p: p.stem
 )
-def test_the_grids_of_the_repository_are_runs(path, tmp_path):
+def test_the_grids_of_the_repository_are_valid(path, tmp_path):
     for run in grid.read(path, tmp_path):
         config, _, _ = run.arguments[0].removeprefix("--config=").partition(":")
         assert (ROOT / config).exists()
@@ -73,7 +73,7 @@ def test_a_bad_grid_is_one_sentence(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_two_lines_never_share_a_folder(pair):
+def test_different_lines_have_different_folders(pair):
     first, second = (grid.folder_name(f"--config=configs/{line}".split()) for line in pair)
     assert first != second
     for name in (first, second):
@@ -139,7 +139,9 @@ def test_a_folder_of_another_configuration_is_an_error(tmp_path):
         grid.read(path, tmp_path)
 
 
-def test_what_has_ended_is_skipped_and_what_fails_stops_no_other(tmp_path, capfd, monkeypatch):
+def test_ended_runs_are_skipped_and_a_failing_one_does_not_stop_others(
+    tmp_path, capfd, monkeypatch
+):
     def command(code):
         return [sys.executable, "-c", f"import sys; print('begun'); sys.exit({code})"]
 
@@ -159,7 +161,7 @@ def test_what_has_ended_is_skipped_and_what_fails_stops_no_other(tmp_path, capfd
 
 @pytest.mark.slow
 def test_a_grid_is_gathered_and_drawn(tmp_path, monkeypatch, capfd):
-    """The real command on two small runs; then again, on what has ended."""
+    """Runs a grid of two small runs, and again when they have ended."""
     small = "--config.train_points=32 --config.batch_size=16 --config.epochs=1"
     few = "--config.validation_points=8 --config.test_points=16 --config.measure_points=8"
     lines = [
