@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from relstab_jax.errors import InputError, reading, reason, shown
-from relstab_jax.fields import local_path
+from relstab_jax.fields import flattened, local_path
 
 Config = Any  # of a ConfigDict whose fields are read: type checkers do not know their types
 
@@ -120,24 +120,15 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def differences(
-    theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
-) -> dict[str, str]:
-    """Compares a stored configuration with the one of this command, both as of `as_json`.
-
-    Args:
-        theirs: the stored configuration.
-        ours: the configuration of this command.
-        prefix: of the names of fields, for groups.
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, str]:
+    """Compares the configuration in a folder with that of this command, both as of `as_json`.
 
     Returns:
         {field: text such as "width: 8 there, 16 here"} for every field that differs.
     """
-    found = {}
-    for name in sorted(theirs.keys() | ours.keys()):
-        a, b = theirs.get(name), ours.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found |= differences(a, b, f"{prefix}{name}.")
-        elif a != b:
-            found[prefix + name] = f"{prefix}{name}: {shown(a, 30)} there, {shown(b, 30)} here"
-    return found
+    theirs, ours = flattened(theirs), flattened(ours)
+    return {
+        name: f"{name}: {shown(theirs.get(name), 30)} there, {shown(ours.get(name), 30)} here"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    }

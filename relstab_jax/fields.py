@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -92,7 +92,7 @@ def check(config: ConfigDict, fields: Mapping[str, Field], absent: Collection[st
         InputError: if a field is missing or unknown, or its value has another type or is out of
             range.
     """
-    values = flattened(config)
+    values = flattened(config.to_dict())
     values.pop("experiment", None)
     if unknown := sorted(values.keys() - fields.keys()):
         raise _unknown_field(unknown[0], fields)
@@ -102,17 +102,15 @@ def check(config: ConfigDict, fields: Mapping[str, Field], absent: Collection[st
         _check_value(name, value, fields[name])
 
 
-def flattened(config: ConfigDict) -> dict[str, Any]:
-    """Returns {"field" or "group.field": value}."""
-
-    def items(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-        for name, value in tree.items():
-            if isinstance(value, Mapping):
-                yield from items(value, f"{prefix}{name}.")
-            else:
-                yield prefix + name, value
-
-    return dict(items(config.to_dict()))
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a configuration, as a dict, without nesting: {"field" or "group.field": value}."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _unknown_field(name: str, known: Collection[str]) -> InputError:
@@ -217,7 +215,7 @@ def set_fields(config: ConfigDict, assignments: Sequence[str], fields: Mapping[s
     Raises:
         InputError: if the configuration has no such field, or a value is of another type.
     """
-    known = flattened(config).keys() & fields.keys()
+    known = flattened(config.to_dict()).keys() & fields.keys()
     for assignment in assignments:
         name, _, text = assignment.partition("=")
         if name not in known:

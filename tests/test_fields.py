@@ -67,7 +67,7 @@ def element_of(field):
 @pytest.mark.parametrize("file", FILES)
 def test_a_value_that_is_not_allowed_is_refused_in_one_sentence(file):
     config, experiment = loaded(file)
-    for name in fields.flattened(config).keys() - {"experiment"}:
+    for name in fields.flattened(config.to_dict()).keys() - {"experiment"}:
         for value in not_allowed(experiment.FIELDS[name]):
             changed = with_value(config, name, value)
             with pytest.raises(InputError) as error:
