@@ -1,7 +1,7 @@
-"""CIFAR-10 (App. B.1): a network learns to classify photographs. Fig. 1 centre.
+"""CIFAR-10 (App. B.1): trains a network to classify photographs. Fig. 1 centre.
 
-Without a preset: the paper's setting, for an accelerator. The words behind the colon name a
-network and a preset, in any order.
+Without a preset this is the paper's setting, which needs an accelerator. The words after the colon
+name a network and presets, in any order.
 
     python -m relstab_jax.main --config=configs/cifar10.py:LeNet,laptop --config.data_dir=FOLDER
 """
@@ -15,7 +15,7 @@ CONVOLUTIONAL = (
     *("AlexNet", "LeNet", "ResNet18", "ResNet34", "ResNet50", "EfficientNetB0"),
 )
 DENSE = ("DenseNetL2", "DenseNetL4", "DenseNetL6")
-SMALL = ("LeNet", *DENSE)  # whose seeds train side by side
+SMALL = ("LeNet", *DENSE)  # small enough to train several seeds side by side
 
 NETWORKS = {name: {"network": name} for name in CONVOLUTIONAL}
 NETWORKS |= {
@@ -51,37 +51,38 @@ def get_config(words: str = "") -> ConfigDict:
     config.experiment = "train_images"
 
     config.data = "cifar10"
-    config.data_dir = config_dict.placeholder(str)  # of TFDS; its own default if not given
-    config.train_points = config_dict.placeholder(int)  # all but the validation points if not given
-    config.validation_points = 5000  # of the training images
-    config.test_points = config_dict.placeholder(int)  # all if not given
-    config.noise = 0.0  # η, the norm of the noise that is added at every visit
+    config.data_dir = config_dict.placeholder(str)  # folder of TFDS; None: TFDS's default
+    config.train_points = config_dict.placeholder(int)  # None: all but the validation points
+    config.validation_points = 5000  # taken from the training images
+    config.test_points = config_dict.placeholder(int)  # None: all
+    config.noise = 0.0  # η, the norm of the noise added to an image whenever it is used
     config.augment = True  # random crops and flips
-    # "test" selects the best epoch on the test points, as the authors did, and trains on all
+    # "test" selects the best epoch by the test error, as the authors did, and trains on all
     # training images.
     config.selection = "validation"
 
     config.network = "VGG11"
-    config.seed = 0  # root of all randomness; `seeds` are counted within it
+    config.seed = 0  # root of all random numbers, from which those of `seeds` are derived
     config.seeds = tuple(range(4))
-    config.seeds_at_once = 1  # trained side by side, in one compiled step; the others in turn
+    config.seeds_at_once = 1  # number of seeds in one compiled step
     config.epochs = 250
     config.batch_size = 128
-    config.micro_batches = 1  # parts of a batch computed in turn, to need less memory
+    config.micro_batches = 1  # parts of a batch computed one after the other, to save memory
     config.optimizer = "sgd"
     config.learning_rate = 0.1
     config.momentum = 0.9
     config.weight_decay = 5e-4
-    # Epochs of the cosine's half period, as a fraction of all: it rises again. 0: no schedule.
+    # Half period of the cosine schedule, as a fraction of the epochs. Below 1 the learning rate
+    # rises again at the end. 0: constant learning rate.
     config.annealing = 0.8
-    config.precision = "tensorfloat32"  # of training; a CPU computes in float32 anyway
+    config.precision = "tensorfloat32"  # of matrix products in training; CPUs always use float32
     config.evaluation_batch_size = 1000
     config.checkpoint_minutes = 5.0
 
     config.delta = 1.0  # typical displacement of the deformations, in pixels
-    config.cut = 3
-    config.copies = 1  # deformations and noises of each point
+    config.cut = 3  # c, the cut-off of the deformations
+    config.copies = 1  # deformations and noises per image
     config.measure_points = 500
     config.measure_batch_size = 50
-    config.shuffles = 5  # permutations of channels, whose mean is the shuffled network
+    config.shuffles = 5  # channel permutations over which shuffled networks are averaged
     return with_presets(config, words, NETWORKS | PRESETS)

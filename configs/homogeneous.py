@@ -1,7 +1,7 @@
-"""Exact theory of Section 4: sensitivities, receptive fields and Proposition A.1. No training.
+"""Exact theory of Section 4: sensitivities, receptive fields and Proposition A.1, in seconds.
 
-Prints D, G and R of the homogeneous networks of both tasks at every layer, beside the laws of
-Eqs. 5, 7, 8 and 9, and draws Fig. 6. It takes seconds.
+Prints D, G and R of every layer of the homogeneous networks of both tasks, compares them with the
+scaling laws of Eqs. 5, 7, 8 and 9, and draws Fig. 6. Nothing is trained.
 
     python -m relstab_jax.main --config=configs/homogeneous.py
 """
@@ -23,7 +23,9 @@ def get_config(words: str = "") -> ConfigDict:
     config.task1.filter_size = 3  # F
     config.task1.stride = 1
     config.task1.depth = 12
-    config.task1.boundary = "wrap"  # of the deformations; "clamp" as in the authors' program
+    # Pixels that a deformation moves over the border reappear on the other side ("wrap") or stay
+    # at the border ("clamp", as in the authors' program).
+    config.task1.boundary = "wrap"
 
     config.task2 = ConfigDict()  # as in configs/task2.py
     config.task2.size = 128
@@ -33,8 +35,9 @@ def get_config(words: str = "") -> ConfigDict:
     config.task2.stride = 2
     config.task2.depth = 7
 
-    # G of noise that only the network rectifies. Active pixels are √(L/2), 4 and 8 in the two
-    # tasks, and the noise of the size of a deformation has a standard deviation of about √2.
+    # G for noise that only the network rectifies, by standard deviation and by the first layer's
+    # bias. Active pixels are √(L/2): 4 in Task 1 and 8 in Task 2. Noise as large as a deformation
+    # has a standard deviation of about √2.
     config.sigmas = (0.1, 0.5, 1.4, 4.0)
     config.biases = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 

@@ -1,8 +1,8 @@
-"""ImageNet, streamed from its files: torchvision's networks, trained rather than downloaded.
+"""ImageNet, streamed from its files: trains torchvision's networks.
 
-The paper measures torchvision's weights (App. B.1), which configs/measure.py does too. Without a
-preset the recipe is torchvision's, with a cosine in the place of its steps; what is not set here is
-as in cifar10.py. The words behind the colon name a network and a preset, in any order.
+The paper measures torchvision's published weights (App. B.1); configs/measure.py does so. Without a
+preset this is torchvision's recipe, with a cosine schedule instead of steps. Fields that are not
+set here are as in cifar10.py. The words after the colon name a network and presets, in any order.
 
     python -m relstab_jax.main --config=configs/imagenet.py:resnet18 --config.data_dir=FOLDER
 """
@@ -13,7 +13,7 @@ from relstab_jax.config import sibling, with_presets
 
 cifar10 = sibling(__file__, "cifar10.py")
 
-# Without batch-norm, networks do not train at the learning rate of those with it.
+# Networks without batch normalisation need a lower learning rate.
 PLAIN = ("vgg11", "vgg13", "vgg16", "vgg19", "alexnet")
 NORMALISED = ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet18", "resnet34", "resnet50")
 NETWORKS = {name: {"network": name, "learning_rate": 0.01} for name in PLAIN}

@@ -1,7 +1,7 @@
 """The two-dimensional scale-detection task (Section 3, Fig. 8): are two pixels close or far apart?
 
-Without a preset: the paper's setting, for an accelerator; what is not set here is as in cifar10.py.
-The words behind the colon name a network and a preset, in any order.
+Without a preset this is the paper's setting, which needs an accelerator. Fields that are not set
+here are as in cifar10.py. The words after the colon name a network and presets, in any order.
 
     python -m relstab_jax.main --config=configs/scale_detection_2d.py:LeNet,laptop
 """
@@ -37,7 +37,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.size = 28  # d
     config.xi = 14
     config.gap = 2
-    config.rule = "L2"  # distance: "L2" or "Linf"; or "quadrant"
+    config.rule = "L2"  # the label depends on the distance, "L2" or "Linf", or on the "quadrant"
     config.periodic = False
     config.train_points = 1024  # P
     config.validation_points = 1024
@@ -48,7 +48,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.epochs = 300
     config.learning_rate = 0.05
 
-    config.moves = "unit_vector"  # of the active pixels; or "neighbours"
+    config.moves = "unit_vector"  # of active pixels in a deformation; or "neighbours"
     config.copies = 4
     config.measure_batch_size = 25
     return with_presets(config, words, cifar10.NETWORKS | DENSE | PRESETS)

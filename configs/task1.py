@@ -1,7 +1,7 @@
 """Task 1 of Section 4: stride 1, filter size 3. Draws the top row of Fig. 7 and Table 1.
 
-Without a preset: the paper's setting (App. B.2), about half an hour a seed on two cores. Trained
-networks show D ~ A_k^-2 (Eq. 5) and G ~ A_k (Eq. 7), with A_k = sqrt(k).
+Without a preset this is the paper's setting (App. B.2); it takes about half an hour per seed on two
+cores. Trained networks show D ~ A_k^-2 (Eq. 5) and G ~ A_k (Eq. 7), with A_k = sqrt(k).
 
     python -m relstab_jax.main --config=configs/task1.py:laptop
 """
@@ -11,10 +11,10 @@ from ml_collections import ConfigDict, config_dict
 from relstab_jax.config import with_presets
 
 PRESETS = {
-    # The ridge drives the filters to homogeneity in a time inversely proportional to it: twenty
-    # times the paper's does it in 40 interpolation epochs, 1600 to 2400 epochs. At this ridge the
-    # hinge loss is not always zero; the stopping rule waits for a look at which it is. Narrower
-    # networks follow the laws over fewer layers.
+    # The time in which the ridge makes filters homogeneous is inversely proportional to it: at 20
+    # times the paper's ridge, 40 interpolation epochs (1600 to 2400 epochs) are enough. At this
+    # ridge the hinge loss is not zero at every look; training stops at one at which it is.
+    # Narrower networks follow the scaling laws over fewer layers.
     "laptop": {"width": 96, "ridge": 0.2, "patience": 40, "max_epochs": 4000},
     "smoke": {"seeds": (0, 1), "width": 16, "max_epochs": 200, "copies": 4},
 }
@@ -36,24 +36,28 @@ def get_config(words: str = "") -> ConfigDict:
     config.depth = 12
     config.filter_size = 3  # F
     config.stride = 1
-    config.strided_layers = config_dict.placeholder(int)  # of the first layers; all if not given
+    # Only so many of the first layers have the stride, the others stride 1. None: all have it.
+    config.strided_layers = config_dict.placeholder(int)
     config.alpha = 1.0
 
-    config.seed = 0  # root of all randomness; `seeds` are counted within it
+    config.seed = 0  # root of all random numbers, from which those of `seeds` are derived
     config.seeds = tuple(range(4))
     config.learning_rate = 0.01  # times H
     config.batch_size = 8
     config.ridge = 0.01
-    config.look_ahead = True  # compute only the steps that may learn; with False, every step
-    config.look_every = 10  # epochs
-    config.patience = 500  # training goes on to this multiple of the interpolation epoch
+    # Compute only the steps that may learn; the result is the same as with all steps (False).
+    config.look_ahead = True
+    config.look_every = 10  # epochs between evaluations ("looks")
+    config.patience = 500  # training stops at this multiple of the interpolation epoch
     config.max_epochs = 600_000
-    # Of training. With less, margins are known less well: more steps may learn and are computed.
+    # Of matrix products in training. Look ahead computes more steps at a lower precision.
     config.precision = "float32"
 
-    config.copies = 32  # deformations and noises of each test point
+    config.copies = 32  # deformations and noises per test point
     config.rectified_noise = True
-    config.boundary = "wrap"  # of the deformations; "clamp" as in the authors' program
+    # Pixels that a deformation moves over the border reappear on the other side ("wrap") or stay
+    # at the border ("clamp", as in the authors' program).
+    config.boundary = "wrap"
     config.measure_batch_size = 16
     config.checkpoint_minutes = 5.0
     return with_presets(config, words, PRESETS)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs one command as several processes of this machine:
+# Runs one command in N processes on this machine:
 #
 #   launch/local_multiprocess.sh [--dry-run] N --config=configs/task2.py:laptop ...
 #
-# When one process dies the others end too; SIGTERM and Ctrl-C reach them all.
+# If one process dies, the others end too. SIGTERM and Ctrl-C reach all of them.
 set -euo pipefail
 
 dry_run=
@@ -12,7 +12,7 @@ if [[ ${1-} == --dry-run ]]; then
     shift
 fi
 if [[ ! ${1-} =~ ^[1-9][0-9]*$ ]]; then
-    echo "usage: $0 [--dry-run] N --config=CONFIG ..., with N processes" >&2
+    echo "usage: $0 [--dry-run] N --config=CONFIG ..., where N is the number of processes" >&2
     exit 2
 fi
 processes=$1
@@ -29,7 +29,7 @@ for ((process = 0; process < processes; process++)); do
     elif ((process == 0)); then
         "${command[@]}" &
         pids+=($!)
-    else # only the first one shows its progress on a terminal
+    else # through a pipe, so that only the first process shows a progress bar
         "${command[@]}" 2> >(cat >&2) &
         pids+=($!)
     fi
@@ -42,8 +42,8 @@ while true; do
     ended='' code=0
     wait -n -p ended || code=$?
     if [[ ! ${ended-} ]]; then
-        ((code == 127)) && break # there is none left
-        continue                 # a signal came, and was passed on
+        ((code == 127)) && break # no process is left
+        continue                 # a signal arrived and was passed on
     fi
     for ((process = 0; process < processes; process++)); do
         if ((pids[process] == ended && code != 0 && worst == 0)); then

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The runs of a grid that have not ended, each as a job of its own:
+# Starts a job for each run of a grid that has not ended:
 #
 #   launch/sweep.sh [--dry-run] slurm configs/grids/fig08.txt [options of sbatch ...]
 #   launch/sweep.sh [--dry-run] skypilot configs/grids/fig08.txt [options of sky jobs launch ...]
-#   launch/sweep.sh [--dry-run] tpu configs/grids/fig08.txt      one after the other on the pod
-#   launch/sweep.sh [--dry-run] local configs/grids/fig08.txt N  likewise, in N processes
+#   launch/sweep.sh [--dry-run] tpu configs/grids/fig08.txt      one after another, on the pod
+#   launch/sweep.sh [--dry-run] local configs/grids/fig08.txt N  one after another, in N processes
 #
-# Give it again to start what has not ended. At the end `python -m relstab_jax.grid GRID` finds all
-# runs done, gathers their results and draws the figures.
+# Run it again to start those that have not ended. When all have, `python -m relstab_jax.grid GRID`
+# gathers their results and draws the figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,7 +37,7 @@ failed=
 mapfile -t lines <<< "$todo"
 for line in "${lines[@]}"; do
     [[ $line ]] || continue
-    mapfile -t arguments < <(xargs printf '%s\n' <<< "$line") # undoes the quotes of the list
+    mapfile -t arguments < <(xargs printf '%s\n' <<< "$line") # removes the shell's quotes
     name=${arguments[-1]##*/}
     case $kind in
     slurm) start sbatch "--job-name=$name" "$@" launch/slurm.sbatch "${arguments[@]}" ;;
@@ -46,9 +46,9 @@ for line in "${lines[@]}"; do
             --env "ARGUMENTS=$line" launch/skypilot.yaml
         ;;
     tpu) launch/tpu_pod.sh "${dry_run[@]}" run "${arguments[@]}" ;;
-    local) launch/local_multiprocess.sh "${dry_run[@]}" "${1:?how many processes}" "${arguments[@]}" ;;
+    local) launch/local_multiprocess.sh "${dry_run[@]}" "${1:?give the number of processes}" "${arguments[@]}" ;;
     *)
-        echo "$kind is not known: use slurm, skypilot, tpu or local" >&2
+        echo "unknown launcher $kind: use slurm, skypilot, tpu or local" >&2
         exit 2
         ;;
     esac || failed+=" $name"

@@ -1,4 +1,4 @@
-"""What XLA has compiled is kept on disk, so that a run does not compile what an earlier one did."""
+"""JAX's persistent compilation cache, so that runs reuse the programs of earlier ones."""
 
 import hashlib
 import os
@@ -7,18 +7,18 @@ import platform
 
 import jax
 
-_SAVED = "/jax/compilation_cache/compile_time_saved_sec"
+_TIME_SAVED_EVENT = "/jax/compilation_cache/compile_time_saved_sec"
 
 
 class CompilationCache:
-    """JAX's cache of compiled programs, switched on where the user has not chosen a folder.
+    """Enables the cache, and measures the time that it saves.
 
-    Its folder is in `relstab_jax` in the user's cache folder, one for each kind of processor,
-    whose instructions another may lack; JAX_COMPILATION_CACHE_DIR names another, and
-    JAX_ENABLE_COMPILATION_CACHE=0 does without.
+    The cache is in `relstab_jax/<processor>` in the user's cache folder, since compiled programs
+    may use instructions that other processors lack. JAX_COMPILATION_CACHE_DIR sets another folder,
+    and JAX_ENABLE_COMPILATION_CACHE=0 disables the cache.
 
     Attributes:
-        seconds: of compiling that it has saved this process so far.
+        seconds: compilation time that it has saved this process so far.
     """
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class CompilationCache:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event == _SAVED:
+        if event == _TIME_SAVED_EVENT:
             self.seconds += duration_secs
 
 
 def processor() -> str:
-    """Returns a name of the processor's instruction set."""
+    """Returns a name of the processor's instruction set, such as x86_64-0123abcd."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         known = sorted({line for line in lines if line.startswith(("flags", "Features"))})

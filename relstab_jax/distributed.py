@@ -1,7 +1,7 @@
-"""Several processes as one run: JAX's own distributed runtime, started where it is wanted.
+"""One run in several processes, by JAX's distributed runtime.
 
-Every process runs the same program on its own devices. All compute; the first one alone prints and
-writes results; all of them call Orbax for checkpoints. They share the folder of the run.
+Every process runs the same program on its own devices, and shares the folder of the run. Only the
+first one prints and writes results; all of them call Orbax for checkpoints.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from relstab_jax.errors import InputError
+from relstab_jax.errors import InputError, reason
 
-# A process that has not been heard of for so long is dead, and the runtime ends the others with a
-# message that gives its number.
+# When a process sends no heartbeat for this long, the runtime reports its number and ends the
+# other processes.
 HEARTBEAT_SECONDS = 30
 
-_LONGEST = 1024  # bytes of an error that the processes tell each other
+_MESSAGE_BYTES = 1024
 
 
 def start(
@@ -29,32 +29,31 @@ def start(
     processes: int | None = None,
     process: int | None = None,
 ) -> None:
-    """Makes this process one of several, where that is wanted or the environment says so.
+    """Connects this process to the others, if requested or if a cluster has started several.
 
-    It has to come before JAX is first used. On SLURM, Open MPI, GKE and TPU JAX finds the other
-    processes by itself.
+    Must be called before JAX is first used. Without the last three arguments, JAX finds the other
+    processes on SLURM, Open MPI, GKE and TPUs.
 
     Args:
-        wanted: whether to start in any case.
-        coordinator: ADDRESS:PORT of the first process, with a free port, on plain machines.
-        processes: how many there are.
-        process: which of them this is, counted from 0.
+        wanted: whether to connect even if the environment does not show several processes.
+        coordinator: ADDRESS:PORT of the first process, with a free port.
+        processes: number of processes.
+        process: number of this process, from 0.
 
     Raises:
-        InputError: where the last three are not given together, or do not fit.
+        InputError: if only some of the last three arguments are given, `process` is out of range,
+            or no other process is found.
     """
-    by_hand = coordinator, processes, process
-    if any(given is not None for given in by_hand):
-        if coordinator is None or processes is None or process is None:
-            raise InputError("--coordinator, --processes and --process must be given together")
-        if not 0 <= process < processes:
-            raise InputError(
-                f"--process={process} must lie between 0 and {processes - 1}: there are "
-                f"--processes={processes}"
-            )
-    elif not (wanted or _of_several()):
+    given = [argument is not None for argument in (coordinator, processes, process)]
+    if any(given) and not all(given):
+        raise InputError("--coordinator, --processes and --process must be given together")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise InputError(
+            f"--process={process} must be at least 0 and less than --processes={processes}"
+        )
+    if not (any(given) or wanted or _cluster_has_several_processes()):
         return
-    # Stops are agreed upon by the training itself (`relstab_jax.training.loop`).
+    # The training loop itself agrees on when to stop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -64,52 +63,52 @@ def start(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=10 * HEARTBEAT_SECONDS,
         )
-    except ValueError as error:  # it found no cluster
+    except ValueError as error:
         raise InputError(
-            f"--distributed found no SLURM, Open MPI, GKE or TPU here ({error}): on plain machines "
-            "give --coordinator, --processes and --process"
+            f"--distributed found no SLURM, Open MPI, GKE or TPU here ({reason(error)}): on plain "
+            "machines give --coordinator, --processes and --process"
         ) from error
 
 
-def _of_several() -> bool:
-    """Whether SLURM or GKE has started several processes."""
+def _cluster_has_several_processes() -> bool:
+    """Returns whether SLURM or GKE has started several processes."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     return int(tasks) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
 def is_first() -> bool:
-    """Whether this is the process that prints and writes."""
+    """Returns whether this is the process that prints and writes results."""
     return jax.process_index() == 0
 
 
-def agree(check: Callable[[], None]) -> None:
-    """Runs a check in every process; what one of them refuses, all refuse.
+def check_together(check: Callable[[], None]) -> None:
+    """Runs a check on every process; if it fails on any of them, it fails on all.
 
-    Otherwise the others would wait for the one that has ended.
+    Otherwise the other processes would wait forever for the one that has ended.
 
     Raises:
-        InputError: as the first process does whose check raises one.
+        InputError: with the message of the first process whose check raises an InputError.
     """
-    refused = ""
+    if jax.process_count() == 1:
+        check()
+        return
+    message = b""
     try:
         check()
     except InputError as error:
-        refused = str(error)
-        if jax.process_count() == 1:
-            raise
-    if jax.process_count() > 1:
-        text = np.zeros(_LONGEST, np.uint8)
-        encoded = refused.encode()[:_LONGEST]
-        text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-        everyone = np.asarray(multihost_utils.process_allgather(text))
-        for one in everyone.reshape(-1, _LONGEST):
-            if message := one.tobytes().rstrip(b"\0").decode(errors="replace"):
-                raise InputError(message)
+        message = str(error).encode()[:_MESSAGE_BYTES]
+    padded = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    for row in np.asarray(multihost_utils.process_allgather(padded)):
+        if text := row.tobytes().rstrip(b"\0").decode(errors="replace"):
+            raise InputError(text)
 
 
 @contextlib.contextmanager
-def only_the_first_prints() -> Iterator[None]:
-    """Silences the standard output of the other processes; errors are said by whom they befall."""
+def printing_only_on_first() -> Iterator[None]:
+    """Silences the standard output of all processes but the first.
+
+    Errors still propagate on every process.
+    """
     if is_first():
         yield
     else:
@@ -118,10 +117,10 @@ def only_the_first_prints() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_who_is_lost() -> Iterator[None]:
-    """After an error of the runtime, waits for it to say which process was lost.
+def reporting_lost_process() -> Iterator[None]:
+    """On an error of JAX's runtime, waits until the runtime reports which process was lost.
 
-    It does so, and ends this process, as soon as it has missed the heartbeats of another.
+    The runtime does so, and ends this process, when it misses the heartbeats of another one.
     """
     try:
         yield
@@ -129,8 +128,8 @@ def telling_who_is_lost() -> Iterator[None]:
         if jax.process_count() > 1:
             print(
                 f"error: process {jax.process_index()} of {jax.process_count()} could not reach "
-                f"another ({str(error).partition(chr(10))[0]}). Which one is lost follows within "
-                f"{HEARTBEAT_SECONDS} s; the same command, given to all, goes on from the last "
+                f"another one ({reason(error)}). Within {HEARTBEAT_SECONDS} s JAX reports which "
+                "process was lost. Run the same command on all of them to resume from the last "
                 "checkpoint.",
                 file=sys.stderr,
                 flush=True,

@@ -1,108 +1,113 @@
-"""The exceptions that speak to the user, and the one way in which a user's file is read."""
+"""Exceptions that the command line prints as one sentence, and helpers to word them."""
 
 import contextlib
 import errno
 import os
+import reprlib
 import shutil
 from collections.abc import Iterable, Iterator
 
-_OF_FULL_DISKS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
+_FULL_DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
 
 
 class InputError(ValueError):
-    """A request that cannot be met: says what was given, what is allowed and what to do.
+    """A request that cannot be met; says what was given, what is allowed and what to do.
 
-    Raised before anything is compiled or written; the command line prints it without a traceback.
+    Raised before anything is compiled or written.
     """
 
 
 class Diverged(Exception):
-    """A training whose loss is not finite any more; the command line prints it as one sentence."""
+    """The loss of a training is no longer finite."""
+
+
+class WriteError(Exception):
+    """A file of a run cannot be written, for example because the disk is full."""
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], expected: str, advice: str) -> Iterator[None]:
-    """Turns whatever goes wrong while a user's file is read into one sentence.
+    """Converts any error of reading a user's file into an `InputError`.
 
-    Nothing but the reading, decoding and unpacking of the file belongs in the block: a fault of
-    the program in it would be blamed on the file.
+    The block should only read, decode and unpack the file, so that no bug of this program is
+    blamed on the file.
 
     Args:
         path: of the file or folder.
-        expected: what it should be, such as "an image".
-        advice: what to do where it is not, such as "give another file".
+        expected: what it should contain, such as "an image".
+        advice: what the user can do, such as "give another file".
 
     Raises:
-        InputError: in place of any other exception, which is its cause. One that the block raises
-            itself passes.
+        InputError: in place of any other exception. An InputError raised in the block is passed on.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # of Pillow, NumPy, zipfile, json, safetensors, PyTorch, Orbax, …
-        text = f"{_end_of(path)} cannot be read as {expected} ({reason(error)}): {advice}"
+        name = _end_of_path(path)
         if isinstance(error, FileNotFoundError) and not os.path.exists(path):
-            text = f"{_end_of(path)}: there is no such file; {advice}"
+            text = f"{name}: there is no such file; {advice}"
         elif isinstance(error, PermissionError):
-            text = f"{_end_of(path)} may not be read: change its permissions, or {advice}"
+            text = f"{name} may not be read: change its permissions, or {advice}"
+        else:
+            text = f"{name} cannot be read as {expected} ({reason(error)}): {advice}"
         raise InputError(text) from error
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Converts any OSError of writing a file into a `WriteError`."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path} ({reason(error)}): make room or give another --workdir; the same "
+            "command then resumes from the last checkpoint"
+        ) from error
+
+
+@contextlib.contextmanager
+def reporting_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Converts whatever a library raises when the disk of `folder` is full into a `WriteError`.
+
+    Any other exception is passed on.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except Exception as error:
+        with writing(folder):
+            if isinstance(error, OSError) and error.errno in _FULL_DISK_ERRORS:
+                raise
+            if shutil.disk_usage(folder).free < 2**16:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
 def reason(error: BaseException, at_most: int = 90) -> str:
-    """Returns the beginning of the first line of what an exception says, or else its name."""
+    """Returns the first line of an exception's message, cut to a length, or else its type."""
     text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
     text = text.rstrip(". ") or type(error).__name__
     return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
 
 
 def some(items: Iterable[object], separator: str = ", ", at_most: int = 4) -> str:
-    """Returns the first few items of a list in a sentence, and how many more there are."""
-    named = list(map(str, items))
-    more = [f"and {len(named) - at_most} more"] if len(named) > at_most else []
-    return separator.join(named[:at_most] + more)
+    """Joins the first few items of a list, and says how many more there are."""
+    texts = [str(item) for item in items]
+    if len(texts) > at_most:
+        texts = [*texts[:at_most], f"and {len(texts) - at_most} more"]
+    return separator.join(texts)
 
 
-def _end_of(path: str | os.PathLike[str], at_most: int = 90) -> str:
+def shown(value: object, at_most: int = 60) -> str:
+    """Returns the `repr` of a value with long strings, numbers and collections shortened."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = at_most
+    return short.repr(value)
+
+
+def _end_of_path(path: str | os.PathLike[str], at_most: int = 90) -> str:
     text = os.fspath(path)
     return text if len(text) <= at_most else f"…{text[1 - at_most :]}"
-
-
-class Unwritten(Exception):
-    """A file of a run that cannot be written; the command line prints it as one sentence."""
-
-
-@contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an error of writing a file into one sentence.
-
-    Raises:
-        Unwritten: for any OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise Unwritten(
-            f"cannot write {path} ({error.strerror or type(error).__name__}): make room or give "
-            "another --workdir; the same command goes on from the last checkpoint"
-        ) from error
-
-
-@contextlib.contextmanager
-def noticing_a_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns whatever libraries raise where a disk is full, or a file too large, into one sentence.
-
-    Raises:
-        Unwritten: for an error that comes of it, and any error while the disk is full.
-    """
-    try:
-        yield
-    except Unwritten:
-        raise
-    except Exception as error:
-        with writing(folder):
-            if isinstance(error, OSError) and error.errno in _OF_FULL_DISKS:
-                raise
-            if shutil.disk_usage(folder).free < 2**16:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise

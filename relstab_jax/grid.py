@@ -1,11 +1,11 @@
-"""The command that runs a grid of runs and gathers their results.
+"""Runs a grid of runs one after the other, and gathers their results.
 
 python -m relstab_jax.grid configs/grids/fig08-laptop.txt
 
-A grid is a text file. Each of its lines is a run: what stands behind `python -m relstab_jax.main`.
-Empty lines and those that begin with # are left out. The runs go into folders of runs/GRID, one
-after the other; those that have ended are skipped, those that were interrupted go on, and one that
-fails does not stop the others. What all runs share is gathered and written into the same folder.
+A grid is a text file with a run on each line: the arguments of `python -m relstab_jax.main`. Empty
+lines are ignored, and so is the rest of a line after #. The runs have folders in runs/GRID. Runs
+that have ended are skipped, interrupted ones are resumed, and if one fails, the others still run.
+At the end the results are gathered, written into runs/GRID and drawn.
 """
 
 import argparse
@@ -17,13 +17,15 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from relstab_jax import config as configs
 from relstab_jax import main as command
 from relstab_jax import results
-from relstab_jax.errors import InputError, Unwritten, reading
+from relstab_jax.errors import InputError, WriteError, reading, reason, shown
+from relstab_jax.fields import local_path
+from relstab_jax.gathering import gather
+from relstab_jax.runs import folder
 
-# Lines whose folder can be read off without doubt: a file of configs/, names, and numbers.
-_PLAIN = re.compile(
+# Arguments that `folder_name` maps to distinct names: a file of configs/, words, and numbers.
+_PLAIN_ARGUMENTS = re.compile(
     r"--config=configs/\w+\.py(:[A-Za-z]\w*(,[A-Za-z]\w*)*)?"
     r"( --config\.[A-Za-z][\w.]*=\d[\d.]*(,\d[\d.]*)*)*"
 )
@@ -35,137 +37,165 @@ class Run(NamedTuple):
     Attributes:
         arguments: of the command.
         workdir: the folder of the run.
-        changed: whether its results are of other fields of the measurement.
+        measure_again: whether its results were measured with other settings than the line's.
     """
 
     arguments: list[str]
     workdir: pathlib.Path
-    changed: bool = False
+    measure_again: bool = False
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it has written results, perhaps with other settings."""
+        return (self.workdir / results.RESULTS).exists()
 
     @property
     def ended(self) -> bool:
-        """Whether its results are there."""
-        return not self.changed and (self.workdir / results.RESULTS).exists()
+        """Whether there is nothing left to run."""
+        return self.has_results and not self.measure_again
 
     @property
     def flags(self) -> list[str]:
-        """What stands behind `python -m relstab_jax.main` in its command."""
+        """The arguments of `python -m relstab_jax.main` that start or resume it."""
         return [*self.arguments, f"--workdir={self.workdir}"]
 
     @property
     def command(self) -> list[str]:
-        """What runs it, or goes on with it."""
+        """The command that starts or resumes it."""
         return [sys.executable, "-m", "relstab_jax.main", *self.flags]
 
 
 def read(path: pathlib.Path, workdir: pathlib.Path) -> list[Run]:
-    """Returns the runs of a grid, in the order of its lines.
+    """Reads a grid, and checks the configurations and folders of all its runs.
+
+    Args:
+        path: of the grid.
+        workdir: the folder for the folders of its runs.
+
+    Returns:
+        The runs, in the order of their lines.
 
     Raises:
-        InputError: where there is no such file or no run in it, a line is not one, or the folder
-            of a line has a run of another configuration.
+        InputError: if the grid cannot be read or has no runs, a line is not a valid command, or a
+            folder holds a run of another configuration.
     """
-    with reading(path, "a grid", "give a text file, a run on each line"):
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin it with a mark
+    with reading(path, "a grid", "give a text file with a run on each line"):
+        text = path.read_text(encoding="utf-8-sig")  # without the mark that Windows editors add
     runs = []
-    for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
+    for line in text.splitlines():
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
         if "--workdir" in line:
-            raise InputError(f"{path}: a run of a grid has its folder in {workdir}: {line}")
+            raise InputError(
+                f"{path}: remove --workdir from {shown(line)}: each run of a grid has its own "
+                f"folder in {workdir}"
+            )
         try:
             arguments = shlex.split(line)
         except ValueError as error:
-            raise InputError(f"{path}: {error}: {line}") from error
+            raise InputError(
+                f"{path}: {shown(line)} is not a command ({reason(error)}): correct its quotes"
+            ) from error
         if any(run.arguments == arguments for run in runs):
-            raise InputError(f"{path} has the run {configs.shown(line)} more than once")
-        runs.append(Run(arguments, workdir / folder(arguments)))
+            raise InputError(f"{path} has the run {shown(line)} more than once: give it once")
+        runs.append(Run(arguments, workdir / folder_name(arguments)))
     if not runs:
-        raise InputError(f"the grid {path} has no run")
-    return [run._replace(changed=_changed(path, run)) for run in runs]
+        raise InputError(f"the grid {path} has no runs: write a run on each line")
+    return [run._replace(measure_again=_measure_again(path, run)) for run in runs]
 
 
-def folder(arguments: list[str]) -> str:
-    """Returns the name of a run's folder, which no other line has.
+def folder_name(arguments: list[str]) -> str:
+    """Returns the name of a run's folder, which is different for every line.
 
-    --config=configs/cifar10.py:LeNet --config.noise=10 goes into cifar10-LeNet-noise-10. Where a
-    line holds anything but names and numbers, a digest of it ends the name.
+    --config=configs/cifar10.py:LeNet --config.noise=10 gives cifar10-LeNet-noise-10. If the
+    arguments contain anything else than words and numbers, the name ends with their digest.
     """
     line = " ".join(arguments)
     name = re.sub(r"--config\.|--config=configs/|--config=|\.py\b", "", line)
     name = re.sub(r"[^\w.]+", "-", name)
-    if _PLAIN.fullmatch(line):
+    if _PLAIN_ARGUMENTS.fullmatch(line):
         return name
     digest = hashlib.sha256(shlex.join(arguments).encode()).hexdigest()
     return f"{name[:100].strip('-.')}-{digest[:8]}"
 
 
-def _changed(path: pathlib.Path, run: Run) -> bool:
-    """Returns whether a run has results of another measurement; checks its line and its folder."""
+def _measure_again(path: pathlib.Path, run: Run) -> bool:
+    """Checks the command and the folder of a run; returns its `Run.measure_again`."""
     try:
         config, _ = command.configuration(run.arguments)
         experiment = command.experiment_of(config)
-        results.check_folder(run.workdir, config, experiment.MEASUREMENT)
+        folder.check(run.workdir, config, experiment.MEASUREMENT)
+        _, differences = folder.previous_results(run.workdir, config)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return bool(results.outcome(run.workdir, config)[1])
+    return bool(differences)
 
 
-def run(runs: list[Run]) -> list[Run]:
-    """Runs what has not ended, one after the other; returns the runs that failed.
+def run_all(runs: list[Run]) -> list[Run]:
+    """Runs those that have not ended, one after the other; returns those that failed.
 
     Raises:
-        SystemExit: where a run was told to stop.
+        SystemExit: if a run was stopped by a signal.
     """
     failed = []
-    for number, one in enumerate(runs, 1):
-        title = f"run {number} of {len(runs)}, {one.workdir}"
-        if one.ended:
+    for number, run in enumerate(runs, 1):
+        title = f"run {number} of {len(runs)}, {run.workdir}"
+        if run.ended:
             print(f"{title}: has ended before.", flush=True)
             continue
         print(f"{title}:", flush=True)
-        code = subprocess.run(one.command).returncode
-        if code > 128:  # as `interruption.Interrupted` ends a run
+        code = subprocess.run(run.command).returncode
+        if code > 128:  # the exit code of `interruption.Interrupted`
             sys.exit(code)
         if code:
-            failed.append(one)
+            failed.append(run)
     return failed
 
 
+def gather_and_draw(runs: list[Run], workdir: pathlib.Path) -> None:
+    """Writes the gathered results of runs into `workdir`, and draws their figures."""
+    gathered = gather([results.load(run.workdir / results.RESULTS) for run in runs])
+    path = results.save(gathered, workdir)
+    print(f"results of {len(runs)} runs: {path}")
+    for figure in command.draw(path):
+        print(f"figure: {figure}")
+
+
 def main() -> None:
-    """Runs the grid of the command line."""
+    """Runs the grid that the command line names."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m relstab_jax.grid",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("grid", help="file of the grid")
-    parser.add_argument("--workdir", help="folder of the runs; default runs/GRID")
+    parser.add_argument("--workdir", help="folder of the runs; default: runs/GRID")
     parser.add_argument(
-        "--list", action="store_true", help="print the flags of the runs to do, and run nothing"
+        "--list", action="store_true", help="only print the arguments of the runs that are left"
     )
     arguments = parser.parse_args()
     try:
-        path = pathlib.Path(configs.local("grid", arguments.grid))
-        workdir = pathlib.Path(configs.local("--workdir", arguments.workdir or f"runs/{path.stem}"))
+        path = pathlib.Path(local_path("GRID", arguments.grid))
+        workdir = arguments.workdir or f"runs/{path.stem}"
+        workdir = pathlib.Path(local_path("--workdir", workdir))
         runs = read(path, workdir)
-    except InputError as error:
+        if arguments.list:
+            print(*(shlex.join(run.flags) for run in runs if not run.ended), sep="\n")
+            return
+        failed = run_all(runs)
+        # A run may fail after it has written its results, for example while it draws them.
+        complete = [
+            run for run in runs if run.has_results and not (run.measure_again and run in failed)
+        ]
+        if complete:
+            gather_and_draw(complete, workdir)
+    except (InputError, WriteError) as error:
         sys.exit(f"error: {error}")
-    if arguments.list:
-        print(*(shlex.join(one.flags) for one in runs if not one.ended), sep="\n")
-        return
-    try:
-        failed = run(runs)
     except KeyboardInterrupt:
-        sys.exit("Interrupted; the same command goes on from there.")
-    done = [one for one in runs if one.ended or (one.changed and one not in failed)]
-    if done:
-        try:
-            gathered = results.gather([results.load(one.workdir / results.RESULTS) for one in done])
-            path = results.save(gathered, workdir)
-            print(f"results of {len(done)} runs: {path}")
-            for figure in command.draw(path):
-                print(f"figure: {figure}")
-        except (InputError, Unwritten) as error:
-            sys.exit(f"error: {error}")
+        sys.exit("Interrupted; run the same command to resume.")
     if failed:
-        sys.exit("failed: " + ", ".join(str(one.workdir) for one in failed))
+        sys.exit("failed: " + ", ".join(str(run.workdir) for run in failed))
 
 
 if __name__ == "__main__":

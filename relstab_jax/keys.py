@@ -5,17 +5,17 @@ import zlib
 import jax
 from jaxtyping import Array, Integer, Key
 
-MAX_SEED = 2**32 - 1  # JAX takes larger seeds modulo 2³²
+MAX_SEED = 2**32 - 1  # JAX reduces larger seeds modulo 2³²
 
 
 def key_of(root: int | Key[Array, ""], *path: str | int | Integer[Array, ""]) -> Key[Array, ""]:
     """Derives a key from names and numbers, such as (config.seed, "measure", seed, "noise").
 
-    Keys of different paths are independent. A key from which others are derived must not be split
-    or drawn from: `fold_in(key, 0)` is `split(key)[0]`.
+    Keys of different paths are independent. A key from which others are derived must not itself be
+    split or used to draw numbers, because `fold_in(key, 0)` equals `split(key)[0]`.
 
     Args:
-        root: a seed between 0 and `MAX_SEED`, or a key that this function has derived.
+        root: a seed between 0 and `MAX_SEED`, or a key returned by this function.
         path: names, and numbers between 0 and `MAX_SEED`, which may be traced. They are folded in
             one after the other, a name as its CRC-32.
     """

@@ -1,10 +1,11 @@
-"""The command: a configuration in, one experiment run, its results and figure out.
+"""Runs the experiment of a configuration, and draws its results.
 
 python -m relstab_jax.main --config=configs/task2.py:laptop
 """
 
 import argparse
 import importlib
+import importlib.metadata
 import logging
 import pathlib
 import sys
@@ -12,152 +13,195 @@ import time
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
+import xarray as xr
+from ml_collections import ConfigDict
 
 from relstab_jax import config as configs
-from relstab_jax import distributed, plots, results, runs, tables
+from relstab_jax import distributed, plots, results, tables
 from relstab_jax.compilation import CompilationCache
-from relstab_jax.config import Config
 from relstab_jax.errors import (
     Diverged,
     InputError,
-    Unwritten,
-    noticing_a_full_disk,
+    WriteError,
+    reporting_full_disk,
+    shown,
+    some,
     writing,
 )
+from relstab_jax.fields import local_path, set_fields
+from relstab_jax.runs import folder, state
 from relstab_jax.training.interruption import Interrupted
 from relstab_jax.training.sweep import one_device_per_core
 
 EXPERIMENTS = ("homogeneous", "measure", "scale_detection", "train_images")
+RECORDED_VERSIONS = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence."""
+    """A parser that raises an `InputError` where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
         """Raises an InputError."""
-        raise InputError(message)
+        raise InputError(f"{message}: see python -m relstab_jax.main --help")
 
 
 def parser() -> Parser:
-    """Returns the parser of the command line but for the fields of the configuration."""
+    """Returns the parser of all arguments except --config.FIELD=VALUE."""
     made = Parser(
         prog="python -m relstab_jax.main",
         usage="%(prog)s --config=FILE[:WORDS] [--config.FIELD=VALUE ...] [options]",
         allow_abbrev=False,
-        description="Runs the experiment of a configuration, or goes on with it.",
+        description="Runs the experiment of a configuration, or resumes it.",
     )
-    made.add_argument("--config", help="file of the configuration, with presets behind a colon")
-    made.add_argument("--workdir", help="folder of the run; runs/CONFIG-PRESETS if not given")
+    made.add_argument("--config", help="file of the configuration, with presets after a colon")
+    made.add_argument("--workdir", help="folder of the run; default: runs/CONFIG-PRESETS")
     made.add_argument(
         "--distributed",
         action="store_true",
-        help="be one of several processes that JAX finds by itself; SLURM and GKE need no flag",
+        help="be one of several processes that JAX finds itself; not needed on SLURM and GKE",
     )
     made.add_argument(
         "--coordinator", help="ADDRESS:PORT of the first of several processes, on plain machines"
     )
     made.add_argument("--processes", type=int, help="number of processes, with --coordinator")
-    made.add_argument("--process", type=int, help="which of them this is, from 0")
+    made.add_argument("--process", type=int, help="number of this process, from 0")
     return made
+
+
+def configuration(arguments: Sequence[str]) -> tuple[ConfigDict, argparse.Namespace]:
+    """Parses a command line.
+
+    Returns:
+        The configuration, with the fields of the command line set; and the other arguments.
+
+    Raises:
+        InputError: if an argument or the configuration is not valid.
+    """
+    flags, others = parser().parse_known_args(arguments)
+    if not flags.config:
+        raise InputError("no configuration: give one, as in --config=configs/task2.py:laptop")
+    assignments = []
+    for argument in others:
+        if not argument.startswith("--config.") or "=" not in argument:
+            raise InputError(
+                f"{shown(argument)} is not a flag: set fields as --config.FIELD=VALUE, and see "
+                "--help for the other flags"
+            )
+        assignments.append(argument.removeprefix("--config."))
+    config = configs.load(flags.config)
+    # The experiment comes first, because it declares the other fields.
+    prefix = "experiment="
+    for assignment in assignments:
+        if assignment.startswith(prefix):
+            config.experiment = assignment.removeprefix(prefix)
+    assignments = [a for a in assignments if not a.startswith(prefix)]
+    set_fields(config, assignments, experiment_of(config).FIELDS)
+    return config, flags
 
 
 def default_workdir(config_flag: str) -> pathlib.Path:
     """Returns runs/task2-laptop for configs/task2.py:laptop."""
     file, _, words = config_flag.partition(":")
-    return pathlib.Path(
-        "runs", "-".join([pathlib.Path(file).stem, *filter(None, words.split(","))])
-    )
+    presets = [word for word in words.split(",") if word]
+    return pathlib.Path("runs", "-".join([pathlib.Path(file).stem, *presets]))
 
 
-def experiment_of(config: Config) -> ModuleType:
-    """Returns the module of the experiment that a configuration names.
+def experiment_of(config: ConfigDict) -> ModuleType:
+    """Returns the module of a configuration's experiment.
 
     Raises:
-        InputError: where there is no such experiment.
+        InputError: if there is no such experiment.
     """
     if config.experiment not in EXPERIMENTS:
         raise InputError(
-            f"experiment={configs.shown(config.experiment)} is not known: use one of "
+            f"experiment={shown(config.experiment)} is not known: use one of "
             f"{', '.join(map(repr, EXPERIMENTS))}"
         )
     return importlib.import_module(f"relstab_jax.experiments.{config.experiment}")
 
 
-def configuration(arguments: Sequence[str]) -> tuple[Config, argparse.Namespace]:
-    """Returns the configuration of a command line, with its fields checked, and its other flags.
-
-    Args:
-        arguments: of the command.
+def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Runs an experiment, resumes it, or measures it again; prints its summary and draws it.
 
     Raises:
-        InputError: for any that cannot be.
+        InputError: if the configuration is not valid, or the folder cannot be used.
+        Diverged: if the loss of a training is no longer finite.
+        Interrupted: on SIGTERM or SIGINT, with everything saved.
+        WriteError: if the disk is full.
     """
-    flags, others = parser().parse_known_args(arguments)
-    if not flags.config:
-        raise InputError("no configuration: give one, as in --config=configs/task2.py:laptop")
-    settings = [other.removeprefix("--config.") for other in others]
-    for other, setting in zip(others, settings, strict=True):
-        if other == setting or "=" not in setting:
-            raise InputError(
-                f"{configs.shown(other)} is no flag: fields are set as --config.FIELD=VALUE"
-            )
-    config = configs.load(flags.config)
-    prefix = "experiment="
-    for setting in settings:
-        if setting.startswith(prefix):
-            config.experiment = setting.removeprefix(prefix)
-    settings = [setting for setting in settings if not setting.startswith(prefix)]
-    experiment = experiment_of(config)
-    configs.set_fields(config, settings, experiment.FIELDS)
-    return config, flags
-
-
-def run(config: Config, workdir: pathlib.Path) -> None:
-    """Runs the experiment of `config` in `workdir`, or goes on with it; ends with its summary."""
     experiment = experiment_of(config)
 
     def check() -> None:
         experiment.check(config)
         if distributed.is_first():
-            runs.check_free(workdir)
-            results.claim(workdir, config, experiment.MEASUREMENT)
+            state.check_not_running(workdir)
+            folder.claim(workdir, config, experiment.MEASUREMENT)
 
-    distributed.agree(check)
-    path = workdir / results.RESULTS
-    dataset, differences = results.outcome(workdir, config)
+    distributed.check_together(check)
+    dataset, differences = folder.previous_results(workdir, config)
     if dataset is not None:
         print(f"This run has ended before; delete {workdir} to run it again.")
     else:
-        devices, processes = jax.devices(), jax.process_count()
-        of_processes = f", of {processes} processes" if processes > 1 else ""
-        device = devices[0].device_kind
-        print(f"Running in {workdir} on {len(devices)} × {device}{of_processes}.", flush=True)
+        dataset = _new_results(experiment, config, workdir, list(differences.values()))
+    if distributed.is_first():
+        path = workdir / results.RESULTS
+        print(tables.summary(dataset))
+        print(f"results: {path}")
+        for figure in draw(path):
+            print(f"figure:  {figure}")
+
+
+def _new_results(
+    experiment: ModuleType, config: ConfigDict, workdir: pathlib.Path, differences: list[str]
+) -> xr.Dataset:
+    """Runs an experiment and saves its results.
+
+    Args:
+        experiment: the module of the experiment.
+        config: its configuration.
+        workdir: the folder of the run.
+        differences: how the configuration differs from that of earlier results in the folder.
+    """
+    processes = f", of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    devices = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
+    print(f"Running in {workdir} on {devices}{processes}.", flush=True)
+    if differences:
+        changed = some(differences, "; ", at_most=2)
+        print(f"Measuring again with other settings: {changed}.", flush=True)
+    cache = CompilationCache()
+    began = time.monotonic()
+    with state.recorded(workdir), reporting_full_disk(workdir):
+        dataset = experiment.run(config, workdir)
+        dataset.attrs |= provenance(config, time.monotonic() - began)
         if differences:
-            print(f"It is measured anew: {results.listed(differences)}.", flush=True)
-        cache = CompilationCache()
-        began = time.monotonic()
-        with runs.noted(workdir), noticing_a_full_disk(workdir):
-            dataset = experiment.run(config, workdir)
-            dataset.attrs |= results.provenance(config, time.monotonic() - began)
-            if differences:
-                dataset.attrs["measured_anew"] = list(differences.values())
-            if distributed.is_first():
-                results.save(dataset, workdir)
-        if cache.seconds >= 1:
-            print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
-    if not distributed.is_first():
-        return
-    print(tables.summary(dataset))
-    print(f"results: {path}")
-    for figure in draw(path):
-        print(f"figure:  {figure}")
+            dataset.attrs["measured_anew"] = differences
+        if distributed.is_first():
+            results.save(dataset, workdir)
+    if cache.seconds >= 1:
+        print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
+    return dataset
+
+
+def provenance(config: ConfigDict, seconds: float) -> dict[str, Any]:
+    """Returns the attributes of results: configuration, versions, devices and wall time."""
+    return {
+        "config": configs.as_json(config),
+        "versions": {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS},
+        "device_kind": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "wall_time_seconds": round(seconds, 1),
+    }
 
 
 def draw(path: pathlib.Path) -> list[pathlib.Path]:
-    """Draws what a results file can show beside it; returns the paths of the pictures."""
+    """Draws all plots that a results file allows next to it; returns the paths of the pictures.
+
+    Raises:
+        WriteError: if the disk is full.
+    """
     dataset = results.load(path)
     with writing(path.parent):
         return [
@@ -167,21 +211,22 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the configuration of the command line."""
+    """Runs the command line `arguments`, by default those of this process."""
     logging.basicConfig(format="%(message)s")
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         config, flags = configuration(sys.argv[1:] if arguments is None else arguments)
-        workdir = configs.local("--workdir", flags.workdir or str(default_workdir(flags.config)))
+        workdir = flags.workdir or str(default_workdir(flags.config))
+        workdir = pathlib.Path(local_path("--workdir", workdir))
         one_device_per_core()
         distributed.start(flags.distributed, flags.coordinator, flags.processes, flags.process)
-        with distributed.only_the_first_prints():
-            run(config, pathlib.Path(workdir))
-    except (InputError, Diverged, Unwritten) as error:
+        with distributed.printing_only_on_first():
+            run(config, workdir)
+    except (InputError, Diverged, WriteError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
         if distributed.is_first():
-            print(f"{interrupted}; the same command goes on from there.")
+            print(f"{interrupted}; run the same command to resume.")
         sys.exit(interrupted.exit_code)
 
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from relstab_jax.config import FLAG, PATH, Config, choice, optional, real, whole
+from relstab_jax.config import Config
 from relstab_jax.data import images, scale_detection
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
+from relstab_jax.fields import FLAG, PATH, choice, optional, real, whole
 from relstab_jax.keys import key_of
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.training import losses

@@ -13,12 +13,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """Shares compiled programs between tests, workers, the commands that tests start, and runs.
+    """Caches compiled programs for all tests, their subprocesses, and later runs of the tests.
 
-    They are kept in pytest's own cache; `pytest --cache-clear` deletes them.
+    They are in pytest's cache; `pytest --cache-clear` deletes them.
     """
     if config.option.markexpr == "not slow":
-        # Compiling takes longer than what is compiled; all tests together run it as users do.
+        # Most of the time goes into compiling. With the slow tests, programs are fully optimised.
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         jax.config.update("jax_disable_most_optimizations", True)
     if not config.pluginmanager.hasplugin("cacheprovider"):
@@ -37,7 +37,7 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
-    """Numbers of the authors' PyTorch programs, in float64."""
+    """Returns reference numbers of the authors' PyTorch programs, in float64."""
     return dict(np.load(pathlib.Path(__file__).parent / "golden" / "kernels.npz"))
 
 

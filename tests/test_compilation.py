@@ -3,7 +3,7 @@ import jax
 from relstab_jax.compilation import CompilationCache, processor
 
 
-def test_programs_are_kept_in_the_users_cache_folder_unless_another_is_named(tmp_path, monkeypatch):
+def test_the_cache_is_in_the_users_cache_folder_unless_another_is_set(tmp_path, monkeypatch):
     named = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:

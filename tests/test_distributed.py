@@ -1,8 +1,9 @@
-"""One run in several processes of two CPU devices each, on loopback."""
+"""One run in several processes on this machine."""
 
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from relstab_jax import distributed, results
 from relstab_jax.errors import InputError
+from relstab_jax.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[1]
 SWEEP = [
@@ -51,10 +53,12 @@ def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
         assert code == 0, output
         if processes > 1:
             assert f"on {2 * processes} × cpu, of {processes} processes" in output
-        assert output.count("figure:  ") == len(list(workdir.glob("*.png")))  # one of them prints
+        assert output.count("figure:  ") == len(
+            list(workdir.glob("*.png"))
+        )  # only one of them prints
         datasets[processes] = results.load(workdir / results.RESULTS)
         assert datasets[processes].attrs["device_count"] == 2 * processes
-        looks = [sum(look["train_loss"]) for look in results.read_metrics(workdir)]
+        looks = [sum(look["train_loss"]) for look in read_metrics(workdir)]
         if processes == 1:
             expected = looks
         np.testing.assert_allclose(looks, expected, rtol=1e-4)
@@ -66,13 +70,13 @@ def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
 
 
 def children_of(launcher):
-    """Returns the processes that a launcher has started, the first one first."""
+    """Returns the ids of the processes that a launcher has started, in order."""
     path = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
     return [int(child) for child in path.read_text().split()]
 
 
 @pytest.mark.slow
-def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
+def test_a_lost_process_ends_the_job_and_a_smaller_job_resumes(tmp_path):
     long = [*SWEEP, "--config.look_every=50", "--config.max_epochs=1000", "--config.patience=9999"]
     long += ["--config.checkpoint_minutes=0", f"--workdir={tmp_path}"]
 
@@ -93,7 +97,7 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     output, _ = job.communicate(timeout=3 * distributed.HEARTBEAT_SECONDS)
     assert time.monotonic() - began < 2 * distributed.HEARTBEAT_SECONDS
     assert "process 2 of 4 ended with code 137" in output
-    assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # as other launchers would see
+    assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # what other launchers show
     assert job.returncode == 137
 
     job = several(4, *long)
@@ -101,7 +105,7 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     job.send_signal(signal.SIGTERM)
     output, _ = job.communicate(timeout=60)
     assert "Going on from epoch" in output
-    assert output.count("stopped by SIGTERM; the same command goes on from there") == 1
+    assert output.count("stopped by SIGTERM; run the same command to resume") == 1
     assert job.returncode == 128 + signal.SIGTERM
 
     code, output = finished(2, *long)
@@ -119,16 +123,16 @@ def test_a_lost_process_ends_the_job_and_a_smaller_one_goes_on(tmp_path):
     ("arguments", "message"),
     [
         ({"processes": 2}, "must be given together"),
-        ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "between 0 and 1"),
+        ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "less than --processes=2"),
     ],
 )
-def test_what_cannot_be_started_is_said(arguments, message):
+def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         distributed.start(**arguments)
 
 
 @pytest.mark.slow
-def test_no_cluster_is_said():
+def test_a_missing_cluster_is_one_sentence():
     done = subprocess.run(
         [sys.executable, "-m", "relstab_jax.main", "--config=configs/task2.py", "--distributed"],
         cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
@@ -137,6 +141,44 @@ def test_no_cluster_is_said():
     assert "error: --distributed found no SLURM, Open MPI, GKE or TPU here" in done.stderr
 
 
-def test_alone_nothing_is_started():
+def test_a_single_process_starts_no_runtime():
     distributed.start()
     assert distributed.is_first()
+
+
+CHECKED_TOGETHER = """
+import sys
+from relstab_jax import distributed
+from relstab_jax.errors import InputError
+
+distributed.start(coordinator=sys.argv[1], processes=2, process=int(sys.argv[2]))
+
+def check(failing):
+    if distributed.jax.process_index() == failing:
+        raise InputError(f"process {failing} has no data")
+
+distributed.check_together(lambda: check(None))
+for failing in (0, 1):
+    try:
+        distributed.check_together(lambda: check(failing))
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_check_that_fails_on_one_process_fails_on_all():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CHECKED_TOGETHER, address, number], cwd=ROOT, text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for number in "01"
+    ]  # fmt: skip
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.endswith("process 0 has no data\nprocess 1 has no data\n")

@@ -1,6 +1,6 @@
-"""Keys, and what they are for: a seed's numbers do not depend on the seeds beside it.
+"""Keys, and that the numbers of a seed do not depend on the other seeds of a run.
 
-(For Section 4: `tests/experiments/test_scale_detection.py`.)
+`tests/experiments/test_scale_detection.py` tests the latter for Section 4.
 """
 
 import importlib
@@ -41,13 +41,13 @@ def run(name, workdir, **fields):
 @pytest.mark.parametrize(
     ("name", "seeds"),
     [
-        ("measure:smoke", (3, 1)),  # the programs of (0, 3): soon compiled
+        ("measure:smoke", (3, 1)),  # compiled programs are those of (0, 3)
         pytest.param("scale_detection_2d:DenseNetL2,smoke", (3,), marks=pytest.mark.slow),
         pytest.param("cifar10_noisy:DenseNetL2,smoke", (3,), marks=pytest.mark.slow),
         pytest.param("measure:smoke", (3,), marks=pytest.mark.slow),
     ],
 )
-def test_a_seed_is_the_same_wherever_it_stands_and_alone(name, seeds, tmp_path):
+def test_a_seed_does_not_depend_on_the_others(name, seeds, tmp_path):
     one, other = (run(name, tmp_path / str(those), seeds=those) for those in ((0, 3), seeds))
     assert set(one.variables) == set(other.variables)
     for variable in one.variables:
@@ -65,7 +65,7 @@ def data(*path):
     return tuple(jax.random.key_data(key_of(*path)).tolist())
 
 
-def test_keys_differ_with_every_part_of_their_path():
+def test_keys_of_different_paths_differ():
     paths = [
         (0,), (1,), (MAX_SEED,), (0, 0), (0, 1), (1, 0), (0, MAX_SEED), (0, "a"), (0, "b"),
         (0, "a", 0), (0, "a", 1), (0, "a", "b"), (0, "b", "a"), (0, 0, "a"),
@@ -75,7 +75,7 @@ def test_keys_differ_with_every_part_of_their_path():
     assert not split & {data(0, name) for name in ("split", "init", "measure", "shuffle")}
 
 
-def test_a_key_is_the_same_at_once_step_by_step_and_traced():
+def test_a_key_is_the_same_in_one_call_in_several_and_traced():
     expected = data(5, "measure", 2**31 + 1, "noise")
     assert data(key_of(5, "measure"), 2**31 + 1, "noise") == expected
     seeds = np.array([0, 2**31 + 1], np.uint32)

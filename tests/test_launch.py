@@ -1,4 +1,4 @@
-"""What starts the program elsewhere: scripts, and a notebook that is run."""
+"""The launch scripts, and the notebook."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ TPU = {
 
 
 def shown(*command, **variables):
-    """Returns what a script prints with --dry-run, which does nothing."""
+    """Returns the commands that a script prints with --dry-run."""
     environment = os.environ | {"PYTHON": sys.executable} | variables
     done = subprocess.run(
         [LAUNCH / command[0], "--dry-run", *command[1:]],
@@ -33,9 +33,9 @@ def shown(*command, **variables):
     return done.stdout
 
 
-def test_flags_reach_the_workers_of_a_tpu_pod_word_for_word():
+def test_flags_reach_the_workers_of_a_tpu_pod_unchanged():
     run = shown("tpu_pod.sh", "run", *FLAGS, **TPU)
-    # What reaches the workers' shells, after the shell here: one word for each flag.
+    # The local shell must pass one command to the workers, and their shells one word per flag.
     [words] = subprocess.run(
         ["bash", "-c", f"set -- {run.strip()}; printf '%s' \"${{@: -1}}\""],
         capture_output=True,
@@ -47,7 +47,7 @@ def test_flags_reach_the_workers_of_a_tpu_pod_word_for_word():
     assert flags.splitlines() == ["-u", "-m", "relstab_jax.main", "--distributed", *FLAGS]
 
 
-def test_skypilot_starts_one_process_a_node():
+def test_skypilot_starts_a_process_per_node():
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     script = task["run"].replace(".venv/bin/python", "echo")
     nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NODE_RANK": "1"}
@@ -66,7 +66,7 @@ def test_skypilot_starts_one_process_a_node():
         assert done.stdout.strip() == expected
 
 
-def test_a_sweep_is_a_job_for_each_run_that_has_not_ended(tmp_path):
+def test_a_sweep_starts_a_job_for_each_run_that_has_not_ended(tmp_path):
     grid = tmp_path / "grid.txt"
     run = "--config=configs/cifar10.py:LeNet --config.noise="
     grid.write_text(f"# a sweep\n{run}10\n{run}30 --config.seeds=0,1\n")
@@ -87,7 +87,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     for before, cell in zip(kept, notebook.cells, strict=True):
         if cell.cell_type == "code":
             kinds = [output.output_type for output in cell.outputs]
-            # What the file shows is what a run shows, but for how a stream comes in pieces.
+            # A stream may be split into several outputs.
             assert set(kinds) == {output.output_type for output in before}, cell.source
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("exponents in A_k over" in output.get("text", "") for output in outputs)

@@ -1,4 +1,4 @@
-"""The command, as a user gives it."""
+"""The command `python -m relstab_jax.main` in processes of its own."""
 
 import json
 import os
@@ -44,8 +44,8 @@ LONG = [*TINY, "--config.max_epochs=100"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The folder of a run that nothing interrupted."""
+def uninterrupted(tmp_path_factory):
+    """Returns the folder of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole")
     code, output = finished(*LONG, f"--workdir={workdir}")
     assert code == 0, output
@@ -61,7 +61,7 @@ def whole(tmp_path_factory):
         pytest.param([signal.SIGKILL, signal.SIGTERM], marks=pytest.mark.slow),
     ],
 )
-def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whole, tmp_path):
+def test_killed_runs_resume_and_give_the_same_numbers(signals, uninterrupted, tmp_path):
     for sign in signals:
         process = command(*LONG, f"--workdir={tmp_path}")
         checkpoints, deadline = tmp_path / "checkpoints", time.monotonic() + 120
@@ -74,7 +74,7 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whol
         output, _ = process.communicate(timeout=60)
         if sign == signal.SIGTERM:
             assert process.returncode == 128 + sign, output
-            assert "stopped by SIGTERM; the same command goes on from there" in output
+            assert "stopped by SIGTERM; run the same command to resume" in output
         else:
             assert process.returncode == -sign, output
         assert not (tmp_path / "results.json").exists()
@@ -83,12 +83,13 @@ def test_killed_runs_go_on_and_end_with_the_numbers_of_a_whole_one(signals, whol
     assert code == 0, output
     assert "Going on from epoch" in output
     assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
-    assert numbers(tmp_path) == numbers(whole)
-    assert (tmp_path / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert numbers(tmp_path) == numbers(uninterrupted)
+    expected = (uninterrupted / "metrics.jsonl").read_text()
+    assert (tmp_path / "metrics.jsonl").read_text() == expected
 
 
-def test_two_processes_of_slurm_give_the_numbers_of_one(whole, tmp_path):
-    """Environment as srun sets it on one node; JAX reads the port from the number of the job."""
+def test_two_processes_of_slurm_give_the_numbers_of_one(uninterrupted, tmp_path):
+    """Sets the environment as srun does on one node; JAX derives its port from the job's id."""
     arguments = [*LONG, f"--workdir={tmp_path}"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "SLURM_JOB_ID": str(os.getpid()),
@@ -106,7 +107,7 @@ def test_two_processes_of_slurm_give_the_numbers_of_one(whole, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], first + second
     assert "on 2 × cpu, of 2 processes" in first
     assert "results: " not in second
-    one, two = (results.load(path / results.RESULTS) for path in (whole, tmp_path))
+    one, two = (results.load(path / results.RESULTS) for path in (uninterrupted, tmp_path))
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
 

@@ -26,8 +26,8 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     importlib.import_module(module.name)
 """
 ABOVE = [f"relstab_jax.{room}" for room in (
-    "config", "experiments", "grid", "layerwise", "main", "plots", "problems", "results", "runs",
-    "tables", "training")]  # fmt: skip
+    "config", "experiments", "fields", "files", "gathering", "grid", "layerwise", "main", "plots",
+    "problems", "results", "runs", "tables", "training")]  # fmt: skip
 PACKAGES = ["grain", "matplotlib", "ml_collections", "optax", "orbax", "pandas", "PIL",
             "tensorflow_datasets", "xarray"]  # fmt: skip
 

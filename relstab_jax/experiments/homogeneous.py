@@ -5,9 +5,10 @@ import pathlib
 import numpy as np
 import xarray as xr
 
-from relstab_jax.config import Config, Field, choice, positive, real, several, whole
-from relstab_jax.config import check as check_fields
+from relstab_jax.config import Config
 from relstab_jax.errors import InputError
+from relstab_jax.fields import Field, choice, positive, real, several, whole
+from relstab_jax.fields import check as check_fields
 from relstab_jax.theory import diffusion, homogeneous
 
 TASKS = ("task1", "task2")

@@ -9,26 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from relstab_jax import layerwise, models, results
-from relstab_jax.config import (
-    PATH,
-    SEED,
-    SEEDS,
-    TEXT,
-    Config,
-    choice,
-    optional,
-    positive,
-    whole,
-)
-from relstab_jax.config import check as check_fields
+from relstab_jax import layerwise, models
+from relstab_jax.config import Config
 from relstab_jax.data import images as image_sets
 from relstab_jax.data import photographs
 from relstab_jax.errors import reading
+from relstab_jax.fields import PATH, SEED, SEEDS, TEXT, choice, optional, positive, whole
+from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.models import Model, Variables, weights
+from relstab_jax.runs.folder import CONFIG
 from relstab_jax.training import checkpoints
 
 NORMALISATIONS = {
@@ -126,7 +118,7 @@ def network(config: Config) -> tuple[Model, Variables | None]:
 
 def seeds_of(weights: str, trained: Variables) -> tuple[int, ...]:
     """Returns the seeds of trained networks: those of a run, or else 0, 1, ..."""
-    path = pathlib.Path(weights, results.CONFIG)
+    path = pathlib.Path(weights, CONFIG)
     if path.exists():
         with reading(path, "the configuration of a run", "give the folder of a run"):
             return tuple(json.loads(path.read_text())["seeds"])

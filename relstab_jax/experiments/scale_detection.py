@@ -14,20 +14,11 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from relstab_jax import models
-from relstab_jax.config import (
-    FLAG,
-    SEED,
-    SEEDS,
-    Config,
-    choice,
-    optional,
-    positive,
-    real,
-    whole,
-)
-from relstab_jax.config import check as check_fields
+from relstab_jax.config import Config
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
+from relstab_jax.fields import FLAG, SEED, SEEDS, choice, optional, positive, real, whole
+from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance

@@ -12,10 +12,11 @@ import xarray as xr
 from jaxtyping import Array, Integer, Key
 
 from relstab_jax import layerwise, models, problems
-from relstab_jax.config import SEED, SEEDS, Config, choice, positive, real, whole
-from relstab_jax.config import check as check_fields
+from relstab_jax.config import Config
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
+from relstab_jax.fields import SEED, SEEDS, choice, positive, real, whole
+from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables

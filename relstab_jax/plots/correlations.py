@@ -18,7 +18,7 @@ def correlations(gathered: xr.Dataset) -> style.Picture:
     Fig. 1, centre and right. Bars: 95 % of a bootstrap over architectures and their seeds.
 
     Args:
-        gathered: results of several networks, as of `results.gather`.
+        gathered: results of several networks, as of `gathering.gather`.
     """
     levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)

@@ -12,7 +12,7 @@ def errors(gathered: xr.Dataset) -> style.Picture:
     Figs. 8 and 10. In brackets: 95 % of a bootstrap over architectures and their seeds.
 
     Args:
-        gathered: results of several networks, as of `results.gather`.
+        gathered: results of several networks, as of `gathering.gather`.
     """
     levels = gathered.groupby("noise")
     alone = len(levels) == 1

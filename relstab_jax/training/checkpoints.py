@@ -30,7 +30,7 @@ class Checkpoints:
         """Saves `state`, a pytree of arrays, in the background.
 
         Raises:
-            Unwritten: where there is no room for it.
+            WriteError: if there is no room for it.
         """
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD_BYTES
         with writing(self._folder):

@@ -13,9 +13,9 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from relstab_jax import distributed
-from relstab_jax.results import MetricsLog
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.metrics import MetricsLog
 
 CHUNK_SECONDS = 1.0
 
@@ -97,7 +97,7 @@ def train(
             Interruption() as interruption,
             _metrics_log(workdir, up_to_epoch=step // training.steps_per_epoch) as log,
             report(step) as shown,
-            distributed.telling_who_is_lost(),
+            distributed.reporting_lost_process(),
         ):
             while not over:
                 until = min(step + chunk, (step // steps_per_look + 1) * steps_per_look)

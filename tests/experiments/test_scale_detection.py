@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from relstab_jax import results, tables
+from relstab_jax import main, tables
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import scale_detection
 from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.metrics import MetricsLog
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = {
@@ -94,7 +95,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
         self.number = 15
 
     looks = []
-    write = results.MetricsLog.write
+    write = MetricsLog.write
 
     def write_and_interrupt(self, line):
         write(self, line)
@@ -102,7 +103,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
         if len(looks) == 2:
             signal_self()
 
-    monkeypatch.setattr(results.MetricsLog, "write", write_and_interrupt)
+    monkeypatch.setattr(MetricsLog, "write", write_and_interrupt)
     entered = []
     enter = Interruption.__enter__
     monkeypatch.setattr(
@@ -131,7 +132,7 @@ def test_a_diverging_seed_is_marked(tmp_path):
     assert (dataset.epochs == 5).all()
     assert np.isnan(dataset.D.sel(state="trained")).all()
     assert np.isfinite(dataset.D.sel(state="init")).all()
-    dataset.attrs = results.provenance(config("task2", **fields), 1.0)
+    dataset.attrs = main.provenance(config("task2", **fields), 1.0)
     assert "diverged: seeds" in tables.scale_detection(dataset)
 
 

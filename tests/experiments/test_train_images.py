@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from configs import measure as measure_config
-from relstab_jax import problems, results, tables
+from relstab_jax import problems, tables
 from relstab_jax.errors import Diverged, InputError
 from relstab_jax.experiments import measure, train_images
 from relstab_jax.training.checkpoints import Checkpoints, read_variables
 from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.metrics import MetricsLog
 
 # 50 training and 50 test images of CIFAR-10; 30 and 15 photographs in ImageNet's form
 DATA = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
@@ -114,7 +115,7 @@ def test_sensitivities_of_the_two_dimensional_task(dense):
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeypatch):
     entered, looks = [], []
-    enter, write = Interruption.__enter__, results.MetricsLog.write
+    enter, write = Interruption.__enter__, MetricsLog.write
     monkeypatch.setattr(
         Interruption, "__enter__", lambda self: entered.append(enter(self)) or entered[-1]
     )
@@ -125,7 +126,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
         if len(looks) == 2:
             entered[-1].number = 15
 
-    monkeypatch.setattr(results.MetricsLog, "write", write_and_interrupt)
+    monkeypatch.setattr(MetricsLog, "write", write_and_interrupt)
     made = config("scale_detection_2d", "DenseNetL2", **FEW_POINTS | {"checkpoint_minutes": 0.0})
     with pytest.raises(Interrupted):
         train_images.run(made, tmp_path)

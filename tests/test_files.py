@@ -1,0 +1,69 @@
+"""Files are written completely or not at all, and a full disk is reported in one sentence."""
+
+import contextlib
+import resource
+
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from relstab_jax.errors import InputError, WriteError, reporting_full_disk
+from relstab_jax.files import write_atomically
+from relstab_jax.runs import folder
+from relstab_jax.training import checkpoints
+from relstab_jax.training.metrics import MetricsLog
+
+
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    write_atomically(path, "before")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "cut off \ud800")
+    assert path.read_text() == "before"
+
+
+@contextlib.contextmanager
+def files_limited_to_8_bytes():
+    """Makes writing fail in this process, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def raises_write_error(name):
+    message = rf"cannot write .*{name} \(File too large\): make room or give another --workdir"
+    return pytest.raises(WriteError, match=message)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    with (
+        MetricsLog(tmp_path, up_to_epoch=0) as log,
+        raises_write_error("metrics.jsonl"),
+        files_limited_to_8_bytes(),
+    ):
+        log.write({"epoch": 10, "loss": [0.5]})
+    with raises_write_error("results.json"), files_limited_to_8_bytes():
+        write_atomically(tmp_path / "results.json", "0123456789")
+    assert not (tmp_path / "results.json").exists()
+    assert not list(tmp_path.glob("*.partial"))
+    with (
+        pytest.raises(InputError, match=r"cannot write into .* \(File too large\)"),
+        files_limited_to_8_bytes(),
+    ):
+        folder.claim(tmp_path, ConfigDict({"width": 8}))
+    with raises_write_error(""), reporting_full_disk(tmp_path), files_limited_to_8_bytes():
+        (tmp_path / "other").write_text("0123456789")
+    with pytest.raises(ZeroDivisionError), reporting_full_disk(tmp_path):
+        raise ZeroDivisionError
+
+
+def test_a_checkpoint_without_room_is_not_begun(tmp_path, monkeypatch):
+    saving = checkpoints.Checkpoints(tmp_path / "checkpoints")
+    monkeypatch.setattr(checkpoints, "_OVERHEAD_BYTES", 2**60)
+    with pytest.raises(WriteError, match=r"checkpoints \(it takes \d+ MiB, more than is free\)"):
+        saving.save(1, {"a": jnp.zeros(3)})
+    saving.close()
+    assert not list((tmp_path / "checkpoints").iterdir())
