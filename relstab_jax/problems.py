@@ -165,8 +165,8 @@ def part_sizes(config: Config) -> Parts:
             f"train_points={train} and validation_points={validation} must be at least 1, and "
             f"together at most the {all_train} training images of {config.data}"
         )
-    if not 1 <= test <= all_test:
-        raise InputError(f"test_points={test} must lie between 1 and {all_test}")
+    if test > all_test:
+        raise InputError(f"test_points={test} must be at most {all_test}")
     return Parts(train, held_out, test)
 
 

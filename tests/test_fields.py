@@ -7,10 +7,9 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from relstab_jax import fields
+from relstab_jax import fields, problems
 from relstab_jax.config import load
 from relstab_jax.errors import InputError
-from relstab_jax.experiments import problems
 from relstab_jax.main import EXPERIMENTS, experiment_of
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -24,7 +24,7 @@ SMALL = {
         "measure_points": 8, "batch_size": 16, "evaluation_batch_size": 16, "seeds_at_once": 2,
         "epochs": 1,
     },
-    "measure:smoke": {"network": "LeNet", "data_dir": TFDS, "number": 6},
+    "measure:smoke": {"network": "LeNet", "data_dir": TFDS, "measure_points": 6},
 }  # fmt: skip
 
 

@@ -119,8 +119,8 @@ def check(config: Config) -> None:
     task.split_sizes(labels, config.train_points, config.validation_points)
     network(config)
     batch, P = config.batch_size, config.train_points
-    if not 0 < batch <= P:
-        raise InputError(f"batch_size={batch} must lie between 1 and train_points={P}")
+    if batch > P:
+        raise InputError(f"batch_size={batch} must be at most train_points={P}")
     if P % batch:
         raise InputError(f"batch_size={batch} does not divide train_points={P}")
     if config.max_epochs % config.look_every:
@@ -169,7 +169,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
     variables = {"init": initial.variables, "trained": sweep.trained(trained)}
     states = {name: collected(of_state, S) for name, of_state in variables.items()}
-    measured = sensitivities(config, model, states, collected(test[0], S), keys.measure[:S])
+    measured = sensitivities(config, model, states, collected(test[0], S))
 
     @partial(jax.jit, out_shardings=sharding)
     def evaluate(*of_seeds: Any) -> dict[str, Array]:
@@ -318,7 +318,6 @@ def sensitivities(
     model: Model,
     states: Mapping[str, Variables],
     positions: Int[np.ndarray, "S T 2"],
-    keys: Key[Array, " S"],
 ) -> dict[str, np.ndarray]:
     """Measures D, G, R of every layer and of its mean channel, on the test points of each seed.
 
@@ -329,12 +328,13 @@ def sensitivities(
         model: the network.
         states: {state: variables of S networks, with a leading axis [S]}.
         positions: active pixels of the test points.
-        keys: of the copies.
 
     Returns:
         The fields of `Measurement`, [channels, layer, state, seed], channels all and mean.
     """
     networks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states.values())
+    seeds = np.array(config.seeds, np.uint32)
+    keys = jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds)
     images = task.images(jnp.asarray(positions), config.size)
 
     def features(variables: Variables, images: Array) -> dict[tuple[str, str], Array]:

@@ -100,7 +100,7 @@ def check(config: Config) -> None:
         raise InputError(f"batch_size={config.batch_size} is more than the {train} training points")
     if config.measure_points > test:
         raise InputError(
-            f"measure_points={config.measure_points} must lie between 2 and the {test} test points"
+            f"measure_points={config.measure_points} must be at most the {test} test points"
         )
     if config.data in problems.IMAGE_SETS:
         with warnings.catch_warnings(action="ignore"):  # the measurement gives the warning

@@ -86,6 +86,7 @@ def test_the_configuration_as_given_is_accepted():
 def test_a_run_measures_the_exact_values_of_a_network_with_equal_weights():
     config = task1.get_config("smoke")
     config.width, config.depth, config.copies = 1, 4, 64
+    config.seeds = (0,)
     model = scale_detection.network(config)
     variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
     for layer in range(config.depth):
@@ -94,9 +95,7 @@ def test_a_run_measures_the_exact_values_of_a_network_with_equal_weights():
     positions, _ = points(config.task, **fields)
     chosen = np.asarray(positions)[1:368:6]
     stack = jax.tree.map(lambda w: w[None], variables)
-    measured = scale_detection.sensitivities(
-        config, model, {"trained": stack}, chosen[None], jax.random.split(jax.random.key(1), 1)
-    )
+    measured = scale_detection.sensitivities(config, model, {"trained": stack}, chosen[None])
     network = {name: config[name] for name in ("filter_size", "stride", "depth")}
     exact = sensitivities(config.task, **fields, **network, positions=chosen)
     np.testing.assert_allclose(measured["D"][1, :, 0, 0], exact.D, rtol=0.03)

@@ -145,7 +145,7 @@ def test_a_diverging_seed_is_marked(tmp_path):
         ({"train_points": 200}, "leave no test point"),
         ({"stride": 2}, "stride=2 is neither 1 nor the filter size"),
         ({"stride": 3}, "divisible by"),
-        ({"batch_size": 64}, "batch_size=64 must lie between 1 and train_points=48"),
+        ({"batch_size": 64}, "batch_size=64 must be at most train_points=48"),
         ({"learning_rate": 10.0, "ridge": 0.6}, "must be below depth/2 = 6"),
         ({"batch_size": 7}, "batch_size=7 does not divide train_points=48"),
         ({"seeds": ()}, "names none"),
