@@ -27,8 +27,8 @@ from relstab_jax.errors import (
     noticing_a_full_disk,
     writing,
 )
+from relstab_jax.training.devices import one_device_per_core
 from relstab_jax.training.interruption import Interrupted
-from relstab_jax.training.sweep import one_device_per_core
 
 EXPERIMENTS = ("homogeneous", "measure", "scale_detection", "train_images")
 
