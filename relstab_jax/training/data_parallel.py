@@ -98,13 +98,15 @@ def check_batch(batch_size: int, micro_batches: int, devices: int) -> None:
         )
 
 
-def epoch_keys(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
-    """Returns the keys of an epoch's order, of its steps, and of the look at its end."""
+@partial(jax.vmap, in_axes=(0, None), out_axes=1)
+def keys_of_epoch(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
+    """Returns the keys [3, S] of an epoch's order, of its steps, and of the look at its end."""
     return jax.random.split(jax.random.fold_in(key, epoch), 3)
 
 
-def evaluation_key(key: Key[Array, ""]) -> Key[Array, ""]:
-    """Returns the key of evaluations that belong to no epoch."""
+@jax.vmap
+def evaluation_keys(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Returns the keys [S] of evaluations that belong to no epoch."""
     return jax.random.fold_in(key, 2**31)
 
 
@@ -176,15 +178,11 @@ def compile_training(
     select = jax.jit(jax.vmap(select_best, (0, 0, 0, None)), donate_argnums=0)
     initial = jax.jit(partial(each, learn.start))
 
-    # On the host.
-    @jax.jit
-    @partial(jax.vmap, in_axes=(0, 0, None))
-    def epoch_order(key: Array, train: Array, epoch: Array) -> tuple[Array, Array]:
-        key_order, key_step, _ = epoch_keys(key, epoch)
-        return jax.random.permutation(key_order, train), key_step
+    shuffle = jax.jit(jax.vmap(jax.random.permutation))
 
+    # On the host.
     def cut(examples: Shaped[np.ndarray, "S P"], size: int, rows: int = 1) -> np.ndarray:
-        """Returns batches [P / size, own devices, S, size / devices]: of each row, the columns."""
+        """Returns batches [P / size, own devices, S, size / devices]: of each row, some columns."""
         S, batches = len(examples), examples.shape[1] // size
         parts = examples.reshape(S, batches, rows, len(devices), -1).transpose(1, 3, 0, 2, 4)
         return parts.reshape(batches, len(devices), S, -1)[:, own]
@@ -205,13 +203,13 @@ def compile_training(
     def advance(state: TrainState, data: Data, step: int, until: int) -> TrainState:
         nonlocal position, coming
         epoch, first = divmod(step, steps_per_epoch)
-        order, keys = epoch_order(data.key, data.train, epoch)
-        visited = np.asarray(order)[:, : steps_per_epoch * sizes.batch]
-        numbers = cut(visited, sizes.batch, sizes.micro_batches)
+        keys_order, keys, _ = keys_of_epoch(data.key, epoch)
+        if data.memory or position != step or first == 0:
+            order = np.asarray(shuffle(keys_order, data.train))[:, : steps_per_epoch * sizes.batch]
+            numbers = cut(order, sizes.batch, sizes.micro_batches)
+            coming = supply(data, numbers if data.memory else numbers[first:], keys)
         if data.memory:
-            return train(state, data.memory, next(supply(data, numbers)), keys, step, until)
-        if position != step or first == 0:
-            coming = supply(data, numbers[first:], keys)
+            return train(state, data.memory, next(coming), keys, step, until)
         for n in range(step, until):
             state = train(state, None, next(coming), keys, n, n + 1)
         position = until
@@ -227,11 +225,11 @@ def compile_training(
         return jax.tree.map(lambda *a: jnp.stack(a).sum(0) / n, *sums)
 
     def look(state: TrainState, data: Data, epoch: int) -> tuple[TrainState, Metrics]:
-        *_, keys = jax.vmap(epoch_keys, (0, None), 1)(data.key, epoch - 1)
+        *_, keys = keys_of_epoch(data.key, epoch - 1)
         return select(state, *means(state.variables, data, data.validation, keys), epoch)
 
     def evaluate(variables: Variables, data: Data, examples: np.ndarray) -> tuple[Array, Array]:
-        return means(variables, data, examples, jax.vmap(evaluation_key)(data.key))
+        return means(variables, data, examples, evaluation_keys(data.key))
 
     return DataParallel(
         start=lambda keys: jax.device_put(initial(keys), sharding),
