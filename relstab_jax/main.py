@@ -33,8 +33,8 @@ from relstab_jax.errors import (
 )
 from relstab_jax.fields import local_path, set_fields
 from relstab_jax.runs import folder, state
+from relstab_jax.training.devices import one_device_per_core
 from relstab_jax.training.interruption import Interrupted
-from relstab_jax.training.sweep import one_device_per_core
 
 EXPERIMENTS = ("homogeneous", "measure", "scale_detection", "train_images")
 RECORDED_VERSIONS = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")

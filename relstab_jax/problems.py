@@ -16,7 +16,7 @@ from relstab_jax.fields import FLAG, PATH, choice, optional, real, whole
 from relstab_jax.keys import key_of
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.training import losses
-from relstab_jax.training.data_parallel import Task
+from relstab_jax.training.learner import Task
 
 SCALE_DETECTION = "scale_detection_2d"
 MOVES = ("unit_vector", "neighbours")
@@ -119,7 +119,7 @@ class Problem(NamedTuple):
     Attributes:
         task: views of the examples, loss and error.
         inputs: all examples as they are stored [M, ...], or a stream of them.
-        labels: [M]; empty for a stream, which yields them.
+        labels: [M]; None for a stream, which yields them.
         split: key -> the parts of a seed, indices of examples.
         measured: (key, seeds [S], examples [S, P]) -> the images that the networks of these seeds
             are measured on.
@@ -127,7 +127,7 @@ class Problem(NamedTuple):
 
     task: Task
     inputs: np.ndarray | Stream
-    labels: np.ndarray
+    labels: np.ndarray | None
     split: Callable[[Key[Array, ""]], Parts]
     measured: Callable[[Key[Array, ""], np.ndarray, np.ndarray], Measured]
 
@@ -182,7 +182,7 @@ def _images(config: Config) -> Problem:
     splits = f"train[:{train + held_out}]", f"{known.test}[:{test}]"
     if known.streamed:
         inputs = Stream(config.data, splits, config.data_dir, known.size, config.augment)
-        labels = np.zeros(0, int)
+        labels = None
     else:
         read = [images.load(config.data, split, config.data_dir) for split in splits]
         inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
@@ -196,7 +196,7 @@ def _images(config: Config) -> Problem:
         del seeds
         chosen = examples[0]  # test images, the same for every seed
         keys = jax.vmap(lambda number: key_of(key, "show", number))(chosen)
-        shown = jax.jit(jax.vmap(task.show))(keys, inputs[chosen])
+        shown = jax.jit(jax.vmap(task.preprocess))(keys, inputs[chosen])
         perturbation = Diffeomorphism(config.delta, config.cut)
         return Measured(shown, key_of(key, "copies"), perturbation, paired=False)
 
@@ -211,18 +211,18 @@ def classification(config: Config) -> Task:
     """
     known = IMAGE_SETS[config.data]
 
-    def show(key: Key[Array, ""], stored: Array) -> Array:
+    def preprocess(key: Key[Array, ""], stored: Array) -> Array:
         image = images.normalise(stored, known.mean, known.std)
         return images.with_noise(key, image, config.noise) if config.noise else image
 
-    def visit(key: Key[Array, ""], stored: Array) -> Array:
+    def augment(key: Key[Array, ""], stored: Array) -> Array:
         key_crop, key_flip, key_noise = jax.random.split(key, 3)
         if config.augment and not known.streamed:  # a stream crops and flips what it decodes
             stored = images.random_crop(key_crop, stored, padding=4)
             stored = images.random_flip(key_flip, stored)
-        return show(key_noise, stored)
+        return preprocess(key_noise, stored)
 
-    return Task(visit, show, losses.cross_entropy, losses.classification_error)
+    return Task(augment, preprocess, losses.cross_entropy, losses.classification_error)
 
 
 def _geometry(config: Config) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _two_pixels(config: Config) -> Problem:
     positions, labels = scale_detection.points_2d(**_geometry(config))
     sizes = config.train_points, config.validation_points, config.test_points
 
-    def show(key: Key[Array, ""], stored: Array) -> Array:
+    def preprocess(key: Key[Array, ""], stored: Array) -> Array:
         return scale_detection.images_2d(stored, config.size)
 
     def split(key: Key[Array, ""]) -> Parts:
@@ -256,4 +256,4 @@ def _two_pixels(config: Config) -> Problem:
     def error(outputs: Array, y: Array) -> Array:
         return losses.error(outputs[:, 0], y)
 
-    return Problem(Task(show, show, hinge, error), positions, labels, split, measured)
+    return Problem(Task(preprocess, preprocess, hinge, error), positions, labels, split, measured)

@@ -26,17 +26,10 @@ from relstab_jax.measures.sensitivity import Measurement
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
-from relstab_jax.training.fit import fit
-from relstab_jax.training.sweep import (
-    Data,
-    Descent,
-    Network,
-    Rules,
-    Sweep,
-    collected,
-    compile_sweep,
-    seed_sharding,
-)
+from relstab_jax.training.devices import collected, seed_sharding
+from relstab_jax.training.loop import fit
+from relstab_jax.training.sweep import Sweep, compile_sweep
+from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
@@ -151,17 +144,14 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     keys, points = prepare(config, sharding)
     data, test = training_data(config, keys.order, points, sharding), points["test"]
 
-    rules = Rules(config.look_every, config.patience, config.max_epochs)
     with jax.default_matmul_precision(config.precision):
-        sweep = compile_training(config, rules, sharding)
+        sweep = make_sweep(config, sharding)
         initial = sweep.start(keys.init)
         trained = fit(
             sweep,
             keys.init,
             data,
-            rules,
             seeds=S,
-            sharding=sharding,
             workdir=workdir,
             checkpoint_minutes=config.checkpoint_minutes,
         )
@@ -275,7 +265,7 @@ def layer_strides(config: Config) -> tuple[int, ...]:
     return (config.stride,) * strided + (1,) * (config.depth - strided)
 
 
-def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> Sweep:
+def make_sweep(config: Config, sharding: NamedSharding) -> Sweep:
     """Compiles the training of a configuration, on images of two active pixels."""
     model = network(config, active_pixels=2)
 
@@ -290,7 +280,7 @@ def compile_training(config: Config, rules: Rules, sharding: NamedSharding) -> S
             simple_cnn.with_kernels_times,
         ),
         descent(config),
-        rules,
+        StoppingRule(config.look_every, config.patience, config.max_epochs),
         train_points=config.train_points,
         sharding=sharding,
     )

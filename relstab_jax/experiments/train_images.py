@@ -2,10 +2,9 @@
 
 import pathlib
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
@@ -13,16 +12,17 @@ from jaxtyping import Array, Integer, Key
 
 from relstab_jax import layerwise, models, problems
 from relstab_jax.config import Config
-from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.fields import SEED, SEEDS, choice, positive, real, whole
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables
-from relstab_jax.training import data_parallel, optimizers, streamed
-from relstab_jax.training.data_parallel import Data, Sizes
-from relstab_jax.training.fit_images import fit
+from relstab_jax.training import data_parallel, optimizers
+from relstab_jax.training.data_parallel import Data
+from relstab_jax.training.devices import data_parallel_devices
+from relstab_jax.training.learner import Sizes
+from relstab_jax.training.loop import fit
 
 TRAINING = {
     **problems.FIELDS,
@@ -73,17 +73,6 @@ def network(config: Config) -> Model:
     return models.create(config.network, **problems.shape(config)._asdict())
 
 
-def training_devices() -> list[Any]:
-    """Returns the devices over which a batch is spread: all, but on CPUs one in each process.
-
-    A CPU's devices are its cores, and one device computes on all of them.
-    """
-    devices = jax.devices()
-    if jax.default_backend() != "cpu":
-        return devices
-    return list({device.process_index: device for device in reversed(devices)}.values())[::-1]
-
-
 def check(config: Config) -> None:
     """Checks a configuration.
 
@@ -94,7 +83,7 @@ def check(config: Config) -> None:
     is_of_pixels = config.get("data") == problems.SCALE_DETECTION
     check_fields(config, FIELDS, absent=() if is_of_pixels else of_pixels)
     network(config)
-    data_parallel.check_batch(config.batch_size, config.micro_batches, len(training_devices()))
+    data_parallel.check_batch(config.batch_size, config.micro_batches, len(data_parallel_devices()))
     train, _, test = problems.part_sizes(config)
     if config.batch_size > train:
         raise InputError(f"batch_size={config.batch_size} is more than the {train} training points")
@@ -134,55 +123,50 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     train, validation, test = (
         np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
     )
-    devices = training_devices()
-    data = Data(problem.inputs, problem.labels, train, validation, keys.training)
-    engine = streamed if isinstance(problem.inputs, Stream) else data_parallel
-    if engine is data_parallel:
-        data = data_parallel.replicate(jax.tree.map(jnp.asarray, data), devices)
     sizes = Sizes(
         train_points=train.shape[1],
+        epochs=config.epochs,
         batch=config.batch_size,
         evaluation_batch=config.evaluation_batch_size,
         micro_batches=config.micro_batches,
         seeds_at_once=config.seeds_at_once,
     )
     with jax.default_matmul_precision(config.precision):
-        training = engine.compile_training(
+        training = data_parallel.compile_training(
             model,
             optimizer(config, sizes.steps_per_epoch),
             problem.task,
             sizes,
-            devices,
+            data_parallel_devices(),
         )
+        data = Data(problem.inputs, problem.labels, train, validation, keys.training)
+        data = data.placed(training.sharding)
         trained = fit(
             training,
             keys.init,
             data,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            devices=devices,
+            seeds=len(seeds),
             workdir=workdir,
             checkpoint_minutes=config.checkpoint_minutes,
         )
 
         def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
-            return np.asarray(training.evaluate(variables, data, examples)[1][0])
+            return np.asarray(training.evaluate(variables, data, examples)[1])
 
         print(f"Evaluating {len(config.seeds)} seeds.", flush=True)
         of_seed = {
             "train_error": error(trained.best, train),
             "test_error": error(trained.best, test),
             "last_test_error": error(trained.variables, test),
-            "validation_error": np.asarray(trained.best_error[0]),
-            "best_epoch": np.asarray(trained.best_epoch[0]),
+            "validation_error": np.asarray(trained.best_error),
+            "best_epoch": np.asarray(trained.best_epoch),
             "epochs": np.full(len(config.seeds), config.epochs),
             "test_points": np.full(len(config.seeds), test.shape[1]),
         }
-        best = jax.tree.map(lambda a: a[0], trained.best)
-        initial = jax.tree.map(lambda a: a[0], training.start(keys.init).variables)
+        initial = training.start(keys.init).variables
 
     print("Measuring D, G and R of every layer.", flush=True)
-    states = {"init": initial, "trained": best}
+    states = {"init": initial, "trained": trained.best}
     examples = test[:, : config.measure_points]
     on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
     measured = layerwise.sensitivities(

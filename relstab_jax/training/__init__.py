@@ -1,1 +1,1 @@
-"""Losses, sweeps over seeds, checkpoints."""
+"""Training: sweeps over seeds, data-parallel networks, and the one loop that runs both."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: written beside the run, atomic, the newest two kept."""
+"""Checkpoints of a run by Orbax: asynchronous and atomic; the newest two are kept."""
 
 import errno
 import logging
@@ -15,11 +15,11 @@ from relstab_jax.models import Variables
 
 _log = logging.getLogger(__name__)
 
-_OVERHEAD_BYTES = 2**20  # of a checkpoint, beside its arrays
+_OVERHEAD_BYTES = 2**20  # of a checkpoint, besides its arrays
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, one for each step at which the run saved."""
+    """The checkpoints in `folder`, each named by its step."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute()
@@ -27,10 +27,10 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: PyTree) -> None:
-        """Saves `state`, a pytree of arrays, in the background.
+        """Saves a pytree of NumPy arrays, [seeds, ...], in the background.
 
         Raises:
-            WriteError: if there is no room for it.
+            WriteError: if the disk has no room for it.
         """
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD_BYTES
         with writing(self._folder):
@@ -39,12 +39,12 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-        """Returns the newest good checkpoint as (step, state), or None where there is none.
+        """Returns the newest good checkpoint as (step, state), or None if there is none.
 
-        A damaged checkpoint is reported and removed, and the one before it is used.
+        Reports and deletes a damaged checkpoint, and falls back to the one before it.
 
         Args:
-            like: a pytree with the structure, shapes, types and shardings of the state.
+            like: a pytree with the structure, shapes and types of the state.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -59,20 +59,20 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits until everything is written."""
+        """Waits until all checkpoints are written."""
         self._manager.wait_until_finished()
         self._manager.close()
 
 
 def read_variables(folder: pathlib.Path) -> Variables:
-    """Reads trained networks: a stack of variables with a leading seed axis.
+    """Reads trained networks as variables with a leading seed axis.
 
     Args:
-        folder: of a run of this program, whose networks of the best epoch are taken; or an Orbax
-            checkpoint of the variables of one network, {"params": …, "batch_stats": …}.
+        folder: of a run of this program, for its networks of the best epoch; or an Orbax checkpoint
+            of the variables of one network, {"params": …, "batch_stats": …}.
 
     Raises:
-        InputError: where there is no such thing.
+        InputError: if the folder holds neither.
     """
     advice = "give a run that has trained networks, or a checkpoint of their variables"
     with reading(folder, "a run or a checkpoint", advice):
@@ -86,5 +86,5 @@ def read_variables(folder: pathlib.Path) -> Variables:
             stack = jax.tree.map(lambda x: np.asarray(x)[None], one)
         variables = {part: stack[part] for part in ("params", "batch_stats") if part in stack}
         if "params" not in variables:
-            raise InputError(f"the checkpoint {folder} holds {some(stack)}, and no params")
+            raise InputError(f"the checkpoint {folder} holds {some(stack)}, but no params")
         return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)

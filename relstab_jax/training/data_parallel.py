@@ -1,13 +1,15 @@
-"""Training of a stack of networks on data in the devices' memory, each batch spread over devices.
+"""Training of a stack of networks whose batches are spread over devices by `jax.pmap`.
 
-Every device holds all networks and all data, computes its part of each batch under `jax.pmap`, and
-averages gradients and batch statistics with the others. What is random depends on the seed, the
+Every device holds all networks, computes its part of each batch, and averages gradients and batch
+statistics with the others. Data in the devices' memory are picked by their numbers in a compiled
+loop over steps; a stream gives each batch from the host. What is random depends on the seed, the
 epoch and the example alone, so that the same global batch gives the same training on any number of
 devices.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,39 +18,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Int, Key, Shaped
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import Model, Variables
-
-AXIS = "batch"
-
-
-class Task(NamedTuple):
-    """What is learned.
-
-    Attributes:
-        visit: (key, stored example) -> input of the network, at a visit in training.
-        show: (key, stored example) -> input of the network, for an evaluation.
-        loss: (outputs [P, K], labels [P]) -> mean loss.
-        error: (outputs [P, K], labels [P]) -> fraction of wrong outputs.
-    """
-
-    visit: Callable[[Key[Array, ""], Array], Array]
-    show: Callable[[Key[Array, ""], Array], Array]
-    loss: Callable[[Array, Array], Float[Array, ""]]
-    error: Callable[[Array, Array], Float[Array, ""]]
+from relstab_jax.training.devices import collected, replicated
+from relstab_jax.training.learner import (
+    AXIS,
+    Batch,
+    Learner,
+    Metrics,
+    Sizes,
+    Task,
+    TrainState,
+    select_best,
+)
+from relstab_jax.training.loop import Training
+from relstab_jax.training.report import Display
 
 
 class Data(NamedTuple):
     """Examples as they are stored, and what each of the S seeds does with them.
 
     Attributes:
-        inputs: [M, ...] of all examples; or a `relstab_jax.data.stream.Stream` of them.
-        labels: [M]; none where a stream gives them.
-        train: [S, P], the examples that a seed trains on.
-        validation: [S, V], those on which it selects its best epoch.
+        inputs: [M, ...] of all examples, in the devices' memory (with the sharding of the
+            training); or a `relstab_jax.data.stream.Stream` of them.
+        labels: [M], likewise; None where a stream gives them.
+        train: [S, P], the examples that a seed trains on, on the host.
+        validation: [S, V], those on which it selects its best epoch, on the host.
         key: [S], of the order of a seed's examples and of all that is random in its training.
     """
 
@@ -56,62 +54,33 @@ class Data(NamedTuple):
     labels: Any
     train: Any
     validation: Any
-    key: Key[Array, "..."]
+    key: Key[Array, " S"]
+
+    @property
+    def memory(self) -> tuple[Any, Any] | None:
+        """Inputs and labels, unless a stream gives them."""
+        return None if self.labels is None else (self.inputs, self.labels)
+
+    def placed(self, sharding: NamedSharding) -> "Data":
+        """Puts inputs and labels on the devices, unless a stream gives them."""
+        if self.labels is None:
+            return self
+        inputs, labels = jax.device_put((self.inputs, self.labels), sharding)
+        return self._replace(inputs=inputs, labels=labels)
 
 
-class Seed(NamedTuple):
-    """One network in training; a stack has a leading seed axis [S].
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataParallel(Training):
+    """A training whose state is on all devices alike; a call of `advance` stays in one epoch.
 
-    Attributes:
-        variables: of the network.
-        optimizer: state of the optimizer.
-        loss: mean training loss of the epoch so far, weighted as if the epoch were complete.
-        error: mean training error, likewise.
-        best: the variables with the lowest validation error at the end of an epoch, of the first
-            such epoch.
-        best_error: that error.
-        best_epoch: that epoch; 0 before the first look.
-        diverged: the first step, counted from 1, whose loss was not finite; 0 if there is none.
-    """
-
-    variables: Variables
-    optimizer: Any
-    loss: Float[Array, "..."]
-    error: Float[Array, "..."]
-    best: Variables
-    best_error: Float[Array, "..."]
-    best_epoch: Int[Array, "..."]
-    diverged: Int[Array, "..."]
-
-
-class Look(NamedTuple):
-    """What is seen at the end of an epoch, for each seed [S]."""
-
-    train_loss: Float[Array, "..."]
-    train_error: Float[Array, "..."]
-    validation_loss: Float[Array, "..."]
-    validation_error: Float[Array, "..."]
-
-
-class Training(NamedTuple):
-    """The compiled calls. What they take and give has a leading device axis, alike on all devices.
+    Where the batch does not divide the training set, each epoch leaves out other examples, fewer
+    than a batch.
 
     Attributes:
-        start: keys [S], without device axis -> seeds, at initialisation.
-        advance: (seeds, data, epoch, first, until) -> seeds, trained in `epoch`, counted from 0,
-            from its step `first` to `until`. It consumes `seeds`.
-        look: (seeds, data, epoch) -> (seeds, Look), after `epoch` epochs.
-        evaluate: (variables, data, examples [S, n], without device axis) -> (loss, error), each
-            [S].
-        steps_per_epoch: optimisation steps in an epoch. Where the batch does not divide the
-            training set, each epoch leaves out other examples, fewer than a batch.
+        evaluate: (variables, data, examples [S, n]) -> mean (loss, error) over them, each [S].
     """
 
-    start: Callable[[Key[Array, " S"]], Seed]
-    advance: Callable[[Seed, Data, int, int, int], Seed]
-    look: Callable[[Seed, Data, int], tuple[Seed, Look]]
     evaluate: Callable[[Variables, Data, np.ndarray], tuple[Array, Array]]
-    steps_per_epoch: int
 
 
 def check_batch(batch_size: int, micro_batches: int, devices: int) -> None:
@@ -129,153 +98,16 @@ def check_batch(batch_size: int, micro_batches: int, devices: int) -> None:
         )
 
 
-def replicate(tree: Any, devices: Sequence[Any]) -> Any:
-    """Puts a copy of every array on each of the devices, along a leading device axis."""
-    local = [device for device in devices if device.process_index == jax.process_index()]
-    mesh = Mesh(np.array(local), (AXIS,))
-
-    def with_device_axis(tree: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(local), *x.shape)), tree)
-
-    copies = jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-    return jax.jit(with_device_axis, out_shardings=NamedSharding(mesh, PartitionSpec(AXIS)))(copies)
+@partial(jax.vmap, in_axes=(0, None), out_axes=1)
+def keys_of_epoch(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
+    """Returns the keys [3, S] of an epoch's order, of its steps, and of the look at its end."""
+    return jax.random.split(jax.random.fold_in(key, epoch), 3)
 
 
-class Batch(NamedTuple):
-    """Examples that a device computes together.
-
-    Attributes:
-        numbers: [b], which name the examples.
-        stored: [b, ...], the examples as they are stored.
-        labels: [b].
-    """
-
-    numbers: Any
-    stored: Any
-    labels: Any
-
-
-class Sizes(NamedTuple):
-    """How much there is to train on, and how it is cut.
-
-    Attributes:
-        train_points: P.
-        batch: examples of an optimisation step, over all devices.
-        evaluation_batch: examples of an evaluation in memory at a time, over all devices.
-        micro_batches: parts in which a step computes its batch one after the other, to need less
-            memory. The gradient is that of the whole batch, but batch-norm normalises each part by
-            its own statistics.
-        seeds_at_once: how many networks of the stack train at the same time, by `vmap`; the others
-            wait for them.
-    """
-
-    train_points: int
-    batch: int
-    evaluation_batch: int
-    micro_batches: int = 1
-    seeds_at_once: int = 1
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimisation steps in an epoch; the examples that are left fill no batch."""
-        return self.train_points // self.batch
-
-
-class Learner(NamedTuple):
-    """What happens to one network, on each device, under the axis of the devices.
-
-    Attributes:
-        start: key -> seed, at initialisation.
-        train: (seed, the device's part of a batch, key of the epoch's steps, step) -> seed.
-        total: (variables, batch, which of it count [b], key) -> sums of loss and error over the
-            batches of all devices.
-        judge: (seed, validation loss, validation error, epoch) -> (seed, Look), which keeps the
-            best network.
-    """
-
-    start: Callable[[Key[Array, ""]], Seed]
-    train: Callable[[Seed, Batch, Key[Array, ""], Array], Seed]
-    total: Callable[[Variables, Batch, Array, Key[Array, ""]], tuple[Array, Array]]
-    judge: Callable[[Seed, Array, Array, Array], tuple[Seed, Look]]
-
-
-def learner(
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    task: Task,
-    sizes: Sizes,
-) -> Learner:
-    """Returns the pure functions of a training; arguments as of `compile_training`."""
-    micro_batches, steps_per_epoch = sizes.micro_batches, sizes.steps_per_epoch
-
-    def start(key: Key[Array, ""]) -> Seed:
-        variables = model.init(key)
-        zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
-        state = optimizer.init(variables["params"])
-        return Seed(variables, state, zero, zero, variables, jnp.full((), jnp.inf), none, none)
-
-    def inputs(view: Callable[..., Array], batch: Batch, key: Key[Array, ""]) -> Array:
-        keys = jax.vmap(partial(jax.random.fold_in, key))(batch.numbers)
-        return jax.vmap(view)(keys, batch.stored)
-
-    def train(seed: Seed, batch: Batch, key: Key[Array, ""], step: Int[Array, ""]) -> Seed:
-        key_visit, key_dropout = jax.random.split(key)
-
-        def one_part(variables: Variables, part: tuple[Batch, Array]) -> tuple[Variables, Any]:
-            batch, number = part
-            x = inputs(task.visit, batch, key_visit)
-            drop = jax.random.fold_in(jax.random.fold_in(key_dropout, step), number)
-
-            def objective(params: Any) -> tuple[Array, Any]:
-                outputs, new = model.train({**variables, "params": params}, x, drop, axis_name=AXIS)
-                return task.loss(outputs, batch.labels), (new, task.error(outputs, batch.labels))
-
-            (loss, (new, error)), gradient = jax.value_and_grad(objective, has_aux=True)(
-                variables["params"]
-            )
-            return new, (gradient, loss, error)
-
-        if micro_batches == 1:
-            variables, found = one_part(seed.variables, (batch, jnp.zeros((), jnp.int32)))
-        else:
-            parts = jax.tree.map(lambda a: a.reshape(micro_batches, -1, *a.shape[1:]), batch)
-            numbered = parts, jnp.arange(micro_batches)
-            variables, found = _scan_mean(one_part, seed.variables, numbered)
-        gradient, loss, error = lax.pmean(found, AXIS)
-        updates, state = optimizer.update(gradient, seed.optimizer, variables["params"])
-        params = optax.apply_updates(variables["params"], updates)
-        bad = (seed.diverged == 0) & ~jnp.isfinite(loss)
-        begins = step % steps_per_epoch == 0
-        return seed._replace(
-            variables={**variables, "params": params},
-            optimizer=state,
-            loss=jnp.where(begins, 0, seed.loss) + loss / steps_per_epoch,
-            error=jnp.where(begins, 0, seed.error) + error / steps_per_epoch,
-            diverged=jnp.where(bad, step + 1, seed.diverged),
-        )
-
-    def total(
-        variables: Variables, batch: Batch, counts: Bool[Array, " b"], key: Key[Array, ""]
-    ) -> tuple[Array, Array]:
-        outputs = model.apply(variables, inputs(task.show, batch, key))
-
-        def over_batch(mean: Callable[[Array, Array], Array]) -> Array:
-            of_each = jax.vmap(lambda o, y: mean(o[None], y[None]))(outputs, batch.labels)
-            return lax.psum(jnp.where(counts, of_each, 0).sum(), AXIS)
-
-        return over_batch(task.loss), over_batch(task.error)
-
-    def judge(seed: Seed, loss: Array, error: Array, epoch: Array) -> tuple[Seed, Look]:
-        better = error < seed.best_error
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old),
-            (seed.variables, error, epoch),
-            (seed.best, seed.best_error, seed.best_epoch),
-        )
-        seed = seed._replace(best=best[0], best_error=best[1], best_epoch=best[2])
-        return seed, Look(seed.loss, seed.error, loss, error)
-
-    return Learner(start, train, total, judge)
+@jax.vmap
+def evaluation_keys(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Returns the keys [S] of evaluations that belong to no epoch."""
+    return jax.random.fold_in(key, 2**31)
 
 
 def over_seeds(function: Callable[..., Any], *arguments: Any, at_once: int) -> Any:
@@ -286,24 +118,14 @@ def over_seeds(function: Callable[..., Any], *arguments: Any, at_once: int) -> A
     return lax.map(lambda a: function(*a), arguments, batch_size=at_once)
 
 
-def epoch_keys(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
-    """Returns the keys of an epoch's order, of its steps, and of the look at its end."""
-    return jax.random.split(jax.random.fold_in(key, epoch), 3)
-
-
-def evaluation_key(key: Key[Array, ""]) -> Key[Array, ""]:
-    """Returns the key of evaluations that belong to no epoch."""
-    return jax.random.fold_in(key, 2**31)
-
-
 def compile_training(
     model: Model,
     optimizer: optax.GradientTransformation,
     task: Task,
     sizes: Sizes,
     devices: Sequence[Any],
-) -> Training:
-    """Compiles the training of a stack of networks on data in the devices' memory.
+) -> DataParallel:
+    """Compiles the training of a stack of networks.
 
     Args:
         model: the network.
@@ -316,90 +138,125 @@ def compile_training(
         InputError: as `check_batch`.
     """
     check_batch(sizes.batch, sizes.micro_batches, len(devices))
-    learn = learner(model, optimizer, task, sizes)
+    learn = Learner(model, optimizer, task, sizes)
     each = partial(over_seeds, at_once=sizes.seeds_at_once)
+    steps_per_epoch = sizes.steps_per_epoch
+    own = [n for n, d in enumerate(devices) if d.process_index == jax.process_index()]
+    sharding = replicated(devices)
 
-    def batch_of(data: Data, examples: Int[Array, " b"]) -> Batch:
-        return Batch(examples, data.inputs[examples], data.labels[examples])
+    # On each device. `memory` holds all inputs and labels, or is None where batches [S, N, b, ...]
+    # come with them; outputs are alike on all devices.
+    parallel = partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
 
-    def own_part(examples: Shaped[Array, "rows devices_b"]) -> Shaped[Array, "rows b"]:
-        """Returns the columns that this device computes."""
-        b = examples.shape[1] // lax.axis_size(AXIS)
-        return lax.dynamic_slice_in_dim(examples, lax.axis_index(AXIS) * b, b, axis=1)
+    def filled(batch: Batch, memory: tuple[Array, Array] | None) -> Batch:
+        if memory is None:
+            return batch
+        inputs, labels = memory
+        return Batch(batch.numbers, inputs[batch.numbers], labels[batch.numbers])
 
-    def advance(
-        seeds: Seed, data: Data, epoch: Int[Array, ""], first: Int[Array, ""], until: Array
-    ) -> Seed:
-        def one_seed(seed: Seed, train: Array, key: Key[Array, ""]) -> Seed:
-            key_order, key_step, _ = epoch_keys(key, epoch)
-            order = jax.random.permutation(key_order, train)
+    @partial(parallel, in_axes=(None, None, 0, None, None, None), donate_argnums=0)
+    def train(
+        states: TrainState, memory: Any, batches: Batch, keys: Array, step: Array, until: Array
+    ) -> TrainState:
+        def one_seed(state: TrainState, batches: Batch, key: Key[Array, ""]) -> TrainState:
+            def one_step(n: Array, state: TrainState) -> TrainState:
+                batch = jax.tree.map(lambda a: a[n % len(a)], batches)
+                return learn.train(state, filled(batch, memory), key, n)
 
-            def one_step(n: Array, seed: Seed) -> Seed:
-                batch = lax.dynamic_slice_in_dim(order, n * sizes.batch, sizes.batch)
-                examples = own_part(batch.reshape(sizes.micro_batches, -1)).ravel()
-                return learn.train(
-                    seed, batch_of(data, examples), key_step, epoch * sizes.steps_per_epoch + n
-                )
+            return lax.fori_loop(step, until, one_step, state)
 
-            return lax.fori_loop(first, until, one_step, seed)
+        return each(one_seed, states, batches, keys)
 
-        return each(one_seed, seeds, data.train, data.key)
+    @partial(parallel, in_axes=(None, None, 0, None))
+    def total(variables: Variables, memory: Any, batches: Batch, keys: Array) -> Any:
+        def one_seed(variables: Variables, batches: Batch, key: Key[Array, ""]) -> Any:
+            sums = lax.map(lambda b: learn.total(variables, filled(b, memory), key), batches)
+            return jax.tree.map(jnp.sum, sums)
 
-    def evaluate_one(
-        variables: Variables, data: Data, examples: Int[Array, " n"], key: Key[Array, ""]
-    ) -> tuple[Array, Array]:
-        """Loss and error of one network over some examples."""
-        n, devices = len(examples), lax.axis_size(AXIS)
+        return each(one_seed, variables, batches, keys)
+
+    select = jax.jit(jax.vmap(select_best, (0, 0, 0, None)), donate_argnums=0)
+    initial = jax.jit(partial(each, learn.start))
+
+    shuffle = jax.jit(jax.vmap(jax.random.permutation))
+
+    # On the host.
+    def cut(examples: Shaped[np.ndarray, "S P"], size: int, rows: int = 1) -> np.ndarray:
+        """Returns batches [P / size, own devices, S, size / devices]: of each row, some columns."""
+        S, batches = len(examples), examples.shape[1] // size
+        parts = examples.reshape(S, batches, rows, len(devices), -1).transpose(1, 3, 0, 2, 4)
+        return parts.reshape(batches, len(devices), S, -1)[:, own]
+
+    def supply(data: Data, numbers: np.ndarray, keys: Array | None = None) -> Iterator[Batch]:
+        """Yields cut batches as [own devices, S, N, b, ...]: all, or one by one from a stream."""
+        if data.memory:
+            yield Batch(numbers.transpose(1, 2, 0, 3), None, None)
+            return
+        keys = None if keys is None else keys[:, None]
+        read = data.inputs.batches(numbers.clip(0), keys)
+        for chosen, (images, labels) in zip(numbers, read, strict=True):
+            yield Batch(chosen[:, :, None], images[:, :, None], labels[:, :, None])
+
+    position: int | None = None  # step of the batch that comes next
+    coming: Iterator[Batch] = iter(())
+
+    def advance(state: TrainState, data: Data, step: int, until: int) -> TrainState:
+        nonlocal position, coming
+        epoch, first = divmod(step, steps_per_epoch)
+        keys_order, keys, _ = keys_of_epoch(data.key, epoch)
+        if data.memory or position != step or first == 0:
+            order = np.asarray(shuffle(keys_order, data.train))[:, : steps_per_epoch * sizes.batch]
+            numbers = cut(order, sizes.batch, sizes.micro_batches)
+            coming = supply(data, numbers if data.memory else numbers[first:], keys)
+        if data.memory:
+            return train(state, data.memory, next(coming), keys, step, until)
+        for n in range(step, until):
+            state = train(state, None, next(coming), keys, n, n + 1)
+        position = until
+        return state
+
+    def means(variables: Variables, data: Data, examples: np.ndarray, keys: Array) -> Any:
+        n = examples.shape[1]
         batches = math.ceil(n / sizes.evaluation_batch)
-        b = math.ceil(n / batches / devices)
-        padding = batches * devices * b - n
-        rows = own_part(jnp.pad(examples, (0, padding)).reshape(batches, -1))
-        counted = own_part((jnp.arange(n + padding) < n).reshape(batches, -1))
+        size = math.ceil(n / batches / len(devices)) * len(devices)
+        padding = (0, 0), (0, batches * size - n)
+        numbers = cut(np.pad(examples, padding, constant_values=-1), size)
+        sums = [total(variables, data.memory, b, keys) for b in supply(data, numbers)]
+        return jax.tree.map(lambda *a: jnp.stack(a).sum(0) / n, *sums)
 
-        def one_batch(batch: tuple[Array, Array]) -> tuple[Array, Array]:
-            examples, counts = batch
-            return learn.total(variables, batch_of(data, examples), counts, key)
+    def look(state: TrainState, data: Data, epoch: int) -> tuple[TrainState, Metrics]:
+        *_, keys = keys_of_epoch(data.key, epoch - 1)
+        return select(state, *means(state.variables, data, data.validation, keys), epoch)
 
-        sums = lax.map(one_batch, (rows, counted))
-        return jax.tree.map(lambda s: s.sum() / n, sums)
+    def evaluate(variables: Variables, data: Data, examples: np.ndarray) -> tuple[Array, Array]:
+        return means(variables, data, examples, evaluation_keys(data.key))
 
-    def look(seeds: Seed, data: Data, epoch: Int[Array, ""]) -> tuple[Seed, Look]:
-        def one_seed(seed: Seed, validation: Array, key: Key[Array, ""]) -> tuple[Seed, Look]:
-            *_, key_look = epoch_keys(key, epoch - 1)
-            loss, error = evaluate_one(seed.variables, data, validation, key_look)
-            return learn.judge(seed, loss, error, epoch)
-
-        return each(one_seed, seeds, data.validation, data.key)
-
-    def evaluate(variables: Variables, data: Data, examples: Array) -> tuple[Array, Array]:
-        def one_seed(variables: Variables, examples: Array, key: Key[Array, ""]) -> Any:
-            return evaluate_one(variables, data, examples, evaluation_key(key))
-
-        return each(one_seed, variables, examples, data.key)
-
-    parallel = partial(jax.pmap, axis_name=AXIS, devices=devices)
-    start_all, evaluate_all = jax.jit(partial(each, learn.start)), parallel(evaluate)
-    return Training(
-        lambda keys: replicate(start_all(keys), devices),
-        parallel(advance, in_axes=(0, 0, None, None, None), donate_argnums=0),
-        parallel(look, in_axes=(0, 0, None), donate_argnums=0),
-        lambda variables, data, examples: evaluate_all(
-            variables, data, replicate(jnp.asarray(examples), devices)
-        ),
-        sizes.steps_per_epoch,
+    return DataParallel(
+        start=lambda keys: jax.device_put(initial(keys), sharding),
+        advance=advance,
+        look=look,
+        evaluate=evaluate,
+        ended=lambda _, step: step >= sizes.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        look_every=1,
+        sharding=sharding,
+        display=_display(sizes),
+        halts_on_divergence=True,
     )
 
 
-def _scan_mean(step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) -> tuple[Any, Any]:
-    """Returns what `lax.scan` does, with the mean over the steps in the place of their stack."""
-    length = jax.tree.leaves(xs)[0].shape[0]
-    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda a: a[0], xs))[1]
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+def _display(sizes: Sizes) -> Display:
+    def line(metrics: Metrics, epoch: int) -> str:
+        errors = " ".join(f"{error:.4f}" for error in metrics.validation_error)
+        return (
+            f"training loss {np.mean(metrics.train_loss):.3f}, error "
+            f"{np.mean(metrics.train_error):.4f}  validation error by seed {errors}"
+        )
 
-    def add(carry: Any, x: Any) -> tuple[Any, None]:
-        inner, total = carry
-        inner, found = step(inner, x)
-        return (inner, jax.tree.map(jnp.add, total, found)), None
+    def beside_bar(state: TrainState, step: int) -> str:
+        """Means over the seeds and the epoch so far."""
+        share = ((step - 1) % sizes.steps_per_epoch + 1) / sizes.steps_per_epoch
+        loss, error = (collected(a).mean() / share for a in (state.loss, state.error))
+        return f"loss {loss:.3f}, accuracy {1 - error:.3f}"
 
-    (carry, total), _ = lax.scan(add, (carry, zeros), xs)
-    return carry, jax.tree.map(lambda t: t / length, total)
+    return Display(lambda *_: (sizes.epochs, True), line, beside_bar, images_per_step=sizes.batch)

@@ -1,4 +1,4 @@
-"""Orderly stops: a signal asks a run to save what it has and to end."""
+"""Orderly stops: a signal asks a run to save its state and exit."""
 
 import signal
 from types import FrameType
@@ -7,7 +7,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; everything up to there is saved."""
+    """Raised where a run stops on a signal, after its state has been saved."""
 
     def __init__(self, number: int):
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -15,10 +15,10 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Notes SIGTERM and SIGINT while it is entered; a second signal acts as if it were not.
+    """Context manager that records SIGTERM or SIGINT; a second signal acts as it would outside.
 
     Attributes:
-        number: of the signal that came, or 0.
+        number: of the signal received, or 0.
     """
 
     def __enter__(self) -> "Interruption":

@@ -1,142 +1,176 @@
-"""The host's side of a training: chunks, looks, metrics, checkpoints and orderly stops."""
+"""The host's side of a training: chunks of steps, looks, metrics, checkpoints and orderly stops."""
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import PyTree
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Key
 
 from relstab_jax import distributed
+from relstab_jax.errors import Diverged
 from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.devices import collected, placed
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.metrics import MetricsLog
+from relstab_jax.training.report import Display, Report
 
 CHUNK_SECONDS = 1.0
 
 
-class Training(NamedTuple):
-    """A training as the loop sees it; its state is a pytree that only these functions look into.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """The compiled calls of a training, and when it is looked at and ends.
+
+    A state and metrics are NamedTuples of arrays with a leading seed axis [S]; a state has a field
+    `diverged`.
 
     Attributes:
-        start: () -> the state before the first step.
-        advance: (state, step, until) -> the state, trained from optimisation step `step` to
-            `until`, with no look between. It may consume the state it is given.
-        look: (state, epoch) -> (state, metrics), at the end of an epoch that is looked at; the
-            metrics are a line of `metrics.jsonl`.
-        over: (state, step) -> whether the training has ended.
-        saved: (state, step) -> what a checkpoint holds, which `advance` leaves alone.
-        resumed: what a checkpoint holds -> state.
-        like: a pytree with the structure, shapes, types and shardings of what a checkpoint holds.
+        start: keys [S] -> state, before the first step.
+        advance: (state, data, step, until) -> state, trained from optimisation step `step` to
+            `until`, with no look between. It donates `state`.
+        look: (state, data, epoch) -> (state, metrics), after `epoch` epochs; the metrics are a line
+            of `metrics.jsonl`.
+        ended: (state, step) -> whether the training has ended.
         steps_per_epoch: optimisation steps in an epoch.
         look_every: epochs from one look to the next.
+        sharding: of a state.
+        display: what a report says of it.
+        halts_on_divergence: whether to halt where `diverged`, then the first step, counted from 1,
+            whose loss was not finite, is not 0.
     """
 
-    start: Callable[[], Any]
-    advance: Callable[[Any, int, int], Any]
-    look: Callable[[Any, int], tuple[Any, dict[str, Any]]]
-    over: Callable[[Any, int], bool]
-    saved: Callable[[Any, int], PyTree]
-    resumed: Callable[[PyTree], Any]
-    like: PyTree
+    start: Callable[[Key[Array, " S"]], Any]
+    advance: Callable[[Any, Any, int, int], Any]
+    look: Callable[[Any, Any, int], tuple[Any, Any]]
+    ended: Callable[[Any, int], bool]
     steps_per_epoch: int
     look_every: int
+    sharding: NamedSharding
+    display: Display
+    halts_on_divergence: bool
 
 
-class Report(AbstractContextManager, Protocol):
-    """Shows a training to a person."""
-
-    def advance(self, step: int, state: Any) -> None:
-        """Shows that the training has come to a step."""
-
-    def estimate(self, seconds_per_step: float) -> None:
-        """Says, once, how long the training will take."""
-
-    def look(self, epoch: int, metrics: dict[str, Any], over: bool) -> None:
-        """Shows a look."""
-
-
-def train(
+def fit(
     training: Training,
-    report: Callable[[int], Report],
+    keys: Key[Array, " S"],
+    data: Any,
+    *,
+    seeds: int,
     workdir: pathlib.Path,
     checkpoint_minutes: float,
 ) -> Any:
     """Trains to the end, from the newest checkpoint in `workdir` if there is one.
 
-    The end does not depend on where the training was interrupted: a chunk is any number of steps,
-    and nothing but the step decides what happens in it.
+    The result does not depend on where the training was interrupted: a chunk is any number of
+    steps, and what happens in a step depends on its number alone.
 
     Args:
-        training: what is trained.
-        report: step -> what shows the training from that step on.
-        workdir: where `metrics.jsonl` and `checkpoints/` are.
+        training: the compiled calls.
+        keys: of the initialisation of each seed.
+        data: what `training` learns from.
+        seeds: number of seeds to show and save; further ones only pad the seed axis.
+        workdir: the folder of `metrics.jsonl` and `checkpoints/`.
         checkpoint_minutes: time between checkpoints.
 
+    Returns:
+        The state at the end, with its padding.
+
     Raises:
+        Diverged: if the training halts on divergence, and a loss or a checkpoint is not finite.
         Interrupted: on SIGTERM or SIGINT, with everything saved.
     """
     checkpoints = Checkpoints(workdir / "checkpoints")
+    per_epoch = training.steps_per_epoch
+    per_look = training.look_every * per_epoch
     with contextlib.closing(checkpoints):
-        restored = checkpoints.restore(training.like)
-        step, state = (
-            (restored[0], training.resumed(restored[1])) if restored else (0, training.start())
-        )
-        if restored:
-            print(f"Going on from epoch {step / training.steps_per_epoch:.5g}.", flush=True)
-        steps_per_look = training.look_every * training.steps_per_epoch
-        over = training.over(state, step)
+        step, state = _restored(training, keys, checkpoints, seeds)
+        ended = training.ended(state, step)
         saved_at = time.monotonic()
         chunk, first_step, estimated = 1, step, False
         with (
             Interruption() as interruption,
-            _metrics_log(workdir, up_to_epoch=step // training.steps_per_epoch) as log,
-            report(step) as shown,
+            _metrics_log(workdir, up_to_epoch=step // per_epoch) as log,
+            Report(training.display, per_epoch, seeds, step) as report,
             distributed.reporting_lost_process(),
         ):
-            while not over:
-                until = min(step + chunk, (step // steps_per_look + 1) * steps_per_look)
+            while not ended:
+                until = min(step + chunk, (step // per_look + 1) * per_look)
                 began = time.monotonic()
-                state = jax.block_until_ready(training.advance(state, step, until))
+                state = jax.block_until_ready(training.advance(state, data, step, until))
+                if training.halts_on_divergence and (bad := collected(state.diverged)).any():
+                    raise _diverged(int(bad[bad > 0].min()), per_epoch, workdir)
                 if step > first_step:  # the first call compiles
                     seconds_per_step = (time.monotonic() - began) / (until - step)
                     if not estimated:
-                        shown.estimate(seconds_per_step)
+                        report.estimate(seconds_per_step)
                     estimated = True
-                    # Steps may differ in cost; what a few cost is no promise for very many.
+                    # Grows slowly, as later steps may cost more than the first ones.
                     chunk = max(1, min(2 * chunk, round(CHUNK_SECONDS / seconds_per_step)))
                 step = until
-                shown.advance(step, state)
-                if step % steps_per_look == 0:
-                    epoch = step // training.steps_per_epoch
-                    state, metrics = training.look(state, epoch)
-                    over = training.over(state, step)
+                report.advance(step, state)
+                if step % per_look == 0:
+                    epoch = step // per_epoch
+                    state, metrics = training.look(state, data, epoch)
+                    ended = training.ended(state, step)
+                    metrics = collected(metrics, seeds)
                     if log:
-                        log.write({"epoch": epoch, **metrics})
-                    shown.look(epoch, metrics, over)
+                        lists = {name: a.tolist() for name, a in metrics._asdict().items()}
+                        log.write({"epoch": epoch, **lists})
+                    report.look(epoch, metrics, ended)
                 due = time.monotonic() - saved_at > 60 * checkpoint_minutes
                 chunk, due, stop = _agreed(chunk, due, interruption.number)
-                if due or stop or over:
-                    checkpoints.save(step, training.saved(state, step))
+                if due or stop or ended:
+                    saved = collected(state, seeds)
+                    if training.halts_on_divergence and not _is_finite(saved):
+                        raise _diverged(step + 1, per_epoch, workdir)
+                    checkpoints.save(step, saved)
                     saved_at = time.monotonic()
-                if stop and not over:
+                if stop and not ended:
                     raise Interrupted(stop)
     return state
 
 
+def _restored(
+    training: Training, keys: Key[Array, " S"], checkpoints: Checkpoints, seeds: int
+) -> tuple[int, Any]:
+    """Returns the step and state of the newest checkpoint, or else of the beginning."""
+    shapes = jax.eval_shape(training.start, keys)
+    like = jax.tree.map(lambda a: np.zeros((seeds, *a.shape[1:]), a.dtype), shapes)
+    restored = checkpoints.restore(like)
+    if restored is None:
+        return 0, training.start(keys)
+    step, arrays = restored
+    print(f"Going on from epoch {step / training.steps_per_epoch:.5g}.", flush=True)
+    return step, placed(arrays, len(keys), training.sharding)
+
+
 def _metrics_log(
     workdir: pathlib.Path, up_to_epoch: int
-) -> AbstractContextManager[MetricsLog | None]:
-    return MetricsLog(workdir, up_to_epoch) if distributed.is_first() else nullcontext()
+) -> contextlib.AbstractContextManager[MetricsLog | None]:
+    first = distributed.is_first()
+    return MetricsLog(workdir, up_to_epoch) if first else contextlib.nullcontext()
+
+
+def _is_finite(arrays: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays))
+
+
+def _diverged(step: int, steps_per_epoch: int, workdir: pathlib.Path) -> Diverged:
+    return Diverged(
+        f"the loss is not finite from step {step} on (epoch {(step - 1) // steps_per_epoch + 1}): "
+        f"lower the learning rate; the last good checkpoint is in {workdir / 'checkpoints'}"
+    )
 
 
 def _agreed(*numbers: int) -> tuple[int, ...]:
-    """Returns the largest of each number over all processes, so that they go on alike."""
+    """Returns the maximum of each number over all processes, so that they go on alike."""
     if jax.process_count() == 1:
         return numbers
     everyone = multihost_utils.process_allgather(np.array(numbers))

@@ -1,4 +1,4 @@
-"""Losses and errors, means over examples."""
+"""Losses and errors, averaged over examples."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ from jaxtyping import Array, Float, Int
 
 
 def hinge(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, ""]:
-    """Returns mean ReLU(1 - y · output), for labels y = ±1."""
+    """Returns the mean of ReLU(1 - y · output) over labels y = ±1."""
     return jnp.mean(jax.nn.relu(1 - labels.astype(outputs.dtype) * outputs))
 
 
 def error(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, ""]:
-    """Returns the fraction of outputs without the sign of their label ±1."""
+    """Returns the fraction of outputs without the sign of their label ±1; a zero has neither."""
     return jnp.mean(~(labels.astype(outputs.dtype) * outputs > 0), dtype=outputs.dtype)
 
 
@@ -24,10 +24,5 @@ def cross_entropy(outputs: Float[Array, "P classes"], labels: Int[Array, " P"]) 
 def classification_error(
     outputs: Float[Array, "P classes"], labels: Int[Array, " P"]
 ) -> Float[Array, ""]:
-    """Returns the fraction of examples whose largest output is not that of their label."""
+    """Returns the fraction of examples whose largest output is not at their label."""
     return jnp.mean(outputs.argmax(axis=-1) != labels, dtype=outputs.dtype)
-
-
-def ridge(kernels: list[Float[Array, "F _ H"]]) -> Float[Array, ""]:
-    """Returns Σ_k ‖w_k‖² / (H · K), over the kernels of K layers of H channels (App. B.2)."""
-    return sum((jnp.sum(w**2) / w.shape[-1] for w in kernels), jnp.zeros(())) / len(kernels)

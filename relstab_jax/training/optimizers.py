@@ -1,4 +1,4 @@
-"""The optimizers of deep networks, as PyTorch defines them."""
+"""Optimizers of deep networks, as PyTorch defines them."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 def cosine_annealing(learning_rate: float, epochs: float, steps_per_epoch: int) -> optax.Schedule:
     """Returns learning_rate · (1 + cos(π epoch / epochs)) / 2, constant within an epoch.
 
-    It falls to zero at `epochs` and then rises again, as PyTorch's CosineAnnealingLR does.
+    It reaches zero at `epochs` and then rises again, as PyTorch's CosineAnnealingLR does.
     """
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
@@ -20,7 +20,7 @@ def cosine_annealing(learning_rate: float, epochs: float, steps_per_epoch: int) 
 
 
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Returns `optax.adam`, which promotes its counter of steps, also where JAX is strict."""
+    """Returns `optax.adam` for use under strict dtype promotion, which its step counter breaks."""
     plain = optax.adam(learning_rate)
 
     def update(
@@ -35,11 +35,10 @@ def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
 def sgd(
     learning_rate: optax.ScalarOrSchedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum and weight decay, as App. B.1 uses it.
+    """Returns stochastic gradient descent with momentum and weight decay (App. B.1).
 
-    The decay is added to the gradient before the momentum, v ← momentum · v + g + weight_decay · w
-    and w ← w - learning_rate · v, and only for parameters of at least two dimensions: neither for
-    biases nor in batch-norm.
+    v ← momentum · v + g + weight_decay · w and w ← w - learning_rate · v. Only parameters of at
+    least two dimensions decay: not biases, nor the scales of batch-norm.
     """
 
     def decayed(params: PyTree) -> PyTree:

@@ -20,7 +20,8 @@ from configs import imagenet
 from relstab_jax import models
 from relstab_jax.data.stream import Stream
 from relstab_jax.experiments import problems, train_images
-from relstab_jax.training import data_parallel, streamed
+from relstab_jax.training import data_parallel
+from relstab_jax.training.learner import Sizes
 
 FEW = pathlib.Path(__file__).parents[1] / "data" / "tfds"
 P = 10**6  # of an epoch, of which a few steps are timed
@@ -49,11 +50,11 @@ def main():
 
     config = imagenet.get_config(arguments.network)
     stream = Stream("imagenet2012", ["train"], arguments.tfds, 224, augment=True)
-    training = streamed.compile_training(
+    training = data_parallel.compile_training(
         models.create(arguments.network, num_classes=1000, image_size=224, channels=3),
         train_images.optimizer(config, P // B),
         problems.classification(config),
-        data_parallel.Sizes(P, B, B),
+        Sizes(P, 10**6, B, B),
         devices,
     )
     keys = jax.random.split(jax.random.key(0), 1)
@@ -64,10 +65,13 @@ def main():
     def train(inputs):
         nonlocal state
         data = data_parallel.Data(inputs, None, examples, examples[:, :B], keys)
-        epoch = next(epochs)
-        state = jax.block_until_ready(training.advance(state, data, epoch, 0, 1))  # fills the queue
+        first = next(epochs) * training.steps_per_epoch
+        timed = first + 1, first + 1 + arguments.steps
+        state = jax.block_until_ready(
+            training.advance(state, data, first, first + 1)
+        )  # reads ahead
         began = time.perf_counter()
-        state = jax.block_until_ready(training.advance(state, data, epoch, 1, arguments.steps + 1))
+        state = jax.block_until_ready(training.advance(state, data, *timed))
         return arguments.steps * B / (time.perf_counter() - began)
 
     def read():

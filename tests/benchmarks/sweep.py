@@ -24,7 +24,8 @@ import numpy as np
 
 from relstab_jax.data import scale_detection as task
 from relstab_jax.experiments import scale_detection
-from relstab_jax.training import sweep
+from relstab_jax.training.devices import one_device_per_core, seed_sharding
+from relstab_jax.training.sweep_state import Metrics
 
 # Dense matrix products in TFLOP/s, from the makers' data sheets.
 PEAK = {
@@ -50,13 +51,12 @@ class Training:
     """The sweep of a configuration, from initialisation on."""
 
     def __init__(self, config):
-        sharding = sweep.seed_sharding(len(config.seeds))
-        rules = sweep.Rules(config.look_every, config.patience, config.max_epochs)
+        sharding = seed_sharding(len(config.seeds))
         keys, points = scale_detection.prepare(config, sharding)
         self._data = scale_detection.training_data(config, keys.order, points, sharding)
         self._precision, self._look_every = config.precision, config.look_every
         with jax.default_matmul_precision(config.precision):
-            self._sweep = scale_detection.compile_training(config, rules, sharding)
+            self._sweep = scale_detection.make_sweep(config, sharding)
             self._state, self._step = self._sweep.start(keys.init), 0
 
     def run(self, steps: int) -> float:
@@ -69,7 +69,7 @@ class Training:
         self._step = until
         return time.perf_counter() - began
 
-    def epochs(self, number: int) -> tuple[float, sweep.Look]:
+    def epochs(self, number: int) -> tuple[float, Metrics]:
         """Trains to the first look from `number` epochs on; returns the seconds and the look."""
         E, every = self._sweep.steps_per_epoch, self._look_every
         last = -(-(self._step // E + number) // every) * every
@@ -156,7 +156,7 @@ def matrix_product_rate(precision: str) -> float:
     """Returns the FLOP/s of a large matrix product on all devices together."""
     devices = len(jax.devices())
     n = 2048 if jax.default_backend() == "cpu" else 8192
-    sharding = sweep.seed_sharding(devices)
+    sharding = seed_sharding(devices)
     a = jax.device_put(jax.random.normal(jax.random.key(0), (devices, n, n)), sharding)
     with jax.default_matmul_precision(precision):
         multiply = jax.jit(jnp.matmul, out_shardings=sharding)
@@ -199,7 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
-    sweep.one_device_per_core()
+    one_device_per_core()
     try:
         import torch
 

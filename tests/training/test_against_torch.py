@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from relstab_jax import models
-from relstab_jax.training import data_parallel, losses, optimizers
+from relstab_jax.training import data_parallel, learner, losses, optimizers
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -34,7 +34,6 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
         state = {name: value.detach().numpy().copy() for name, value in twin.state_dict().items()}
         return models.from_torch("VGG11bn", state)
 
-    devices = jax.devices()[:2]
     made = data_parallel.compile_training(
         model,
         optimizers.sgd(
@@ -42,16 +41,15 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
             momentum=MOMENTUM,
             weight_decay=DECAY,
         ),
-        data_parallel.Task(as_stored, as_stored, losses.cross_entropy, losses.classification_error),
-        data_parallel.Sizes(P, P, P),
-        devices,
+        learner.Task(as_stored, as_stored, losses.cross_entropy, losses.classification_error),
+        learner.Sizes(P, EPOCHS, P, P),
+        jax.devices()[:2],
     )
     keys = jax.random.split(jax.random.key(0), 1)
-    everything = jnp.arange(P)[None]
-    data = data_parallel.Data(jnp.asarray(x), jnp.asarray(labels), everything, everything, keys)
-    data = data_parallel.replicate(data, devices)
+    everything = np.arange(P)[None]
+    data = data_parallel.Data(x, labels, everything, everything, keys).placed(made.sharding)
     start = jax.tree.map(lambda a: jnp.asarray(a)[None], as_variables())
-    seeds = made.start(keys)._replace(variables=data_parallel.replicate(start, devices))
+    state = made.start(keys)._replace(variables=jax.device_put(start, made.sharding))
 
     decayed = [p for p in twin.parameters() if p.ndim >= 2]
     others = [p for p in twin.parameters() if p.ndim < 2]
@@ -63,15 +61,15 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=0.8 * EPOCHS)
     theirs = torch.tensor(x.transpose(0, 3, 1, 2))
     for epoch in range(2):
-        seeds = made.advance(seeds, data, epoch, 0, 1)
+        state = made.advance(state, data, epoch, epoch + 1)
         loss = torch.nn.functional.cross_entropy(twin(theirs), torch.tensor(labels))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        assert float(seeds.loss[0, 0]) == pytest.approx(loss.item(), rel=1e-7)
+        assert float(state.loss[0]) == pytest.approx(loss.item(), rel=1e-7)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a[0, 0], b, rtol=1e-5, atol=1e-8),
-            seeds.variables,
+            lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-5, atol=1e-8),
+            state.variables,
             as_variables(),
         )

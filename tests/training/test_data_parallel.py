@@ -11,9 +11,9 @@ from relstab_jax.data import images
 from relstab_jax.errors import InputError
 from relstab_jax.models import from_flax, layers
 from relstab_jax.models.dropout import Dropout
-from relstab_jax.training import data_parallel, losses, optimizers
+from relstab_jax.training import data_parallel, learner, losses, optimizers
 
-P, V, B = 40, 12, 16
+P, V, B, EPOCHS = 40, 12, 16, 3
 
 
 class Tiny(nn.Module):
@@ -32,18 +32,18 @@ INPUTS = np.random.default_rng(0).integers(0, 256, (P + V, 8, 8, 3)).astype(np.u
 LABELS = np.random.default_rng(1).integers(0, 3, P + V)
 
 
-def show(key, x):
+def preprocess(key, x):
     return images.normalise(x, (0.5,) * 3, (0.25,) * 3)
 
 
-def visit(key, x):
+def augment(key, x):
     crop, flip, noise = jax.random.split(key, 3)
     x = images.random_flip(flip, images.random_crop(crop, x, 2))
-    return images.with_noise(noise, show(key, x), 1.0)
+    return images.with_noise(noise, preprocess(key, x), 1.0)
 
 
-TASK = data_parallel.Task(visit, show, losses.cross_entropy, losses.classification_error)
-PLAIN = TASK._replace(visit=show)
+TASK = learner.Task(augment, preprocess, losses.cross_entropy, losses.classification_error)
+PLAIN = TASK._replace(augment=preprocess)
 
 
 def optimizer():
@@ -57,7 +57,7 @@ def training(devices, seeds_at_once=8, micro_batches=1, task=TASK):
         MODEL,
         optimizer(),
         task,
-        data_parallel.Sizes(P, B, 8, micro_batches, seeds_at_once),
+        learner.Sizes(P, EPOCHS, B, 8, micro_batches, seeds_at_once),
         jax.devices()[:devices],
     )
 
@@ -68,19 +68,21 @@ def started(devices, seeds=(0, 1), **options):
     orders = [np.random.default_rng(seed).permutation(P + V) for seed in seeds]
     train, validation = (np.stack([o[part] for o in orders]) for part in (slice(P), slice(P, None)))
     data = data_parallel.Data(INPUTS, LABELS, train, validation, keys)
-    return made, made.start(keys), data_parallel.replicate(data, jax.devices()[:devices])
+    return made, made.start(keys), data.placed(made.sharding)
 
 
-def trained(devices, epochs=3, **options):
-    made, seeds, data = started(devices, **options)
-    looks = []
-    for epoch in range(epochs):
-        seeds = made.advance(seeds, data, epoch, 0, made.steps_per_epoch)
-        seeds, look = made.look(seeds, data, epoch + 1)
-        looks.append(jax.tree.map(lambda a: np.asarray(a[0]), look))
-    every = jax.device_get(seeds)
-    jax.tree.map(lambda a: np.testing.assert_array_equal(a, np.broadcast_to(a[:1], a.shape)), every)
-    return jax.tree.map(lambda a: a[0], every), looks
+def trained(devices, **options):
+    made, state, data = started(devices, **options)
+    E, looks = made.steps_per_epoch, []
+    for epoch in range(EPOCHS):
+        state = made.advance(state, data, epoch * E, (epoch + 1) * E)
+        state, metrics = made.look(state, data, epoch + 1)
+        looks.append(jax.device_get(metrics))
+    for leaf in jax.tree.leaves(state):
+        assert len(leaf.addressable_shards) == len(made.sharding.device_set)
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(shard.data, leaf.addressable_data(0))
+    return jax.device_get(state), looks
 
 
 def assert_close(a, b, rtol=1e-4, atol=1e-5):
@@ -98,9 +100,9 @@ def test_the_training_does_not_depend_on_the_devices(on_one_device):
 
 @pytest.mark.slow
 def test_a_seed_does_not_depend_on_those_beside_it(on_one_device):
-    seeds, looks = on_one_device
+    state, looks = on_one_device
     alone = trained(1, seeds=(1,))
-    assert_close(alone, jax.tree.map(lambda a: a[1:], (seeds, looks)))
+    assert_close(alone, jax.tree.map(lambda a: a[1:], (state, looks)))
 
 
 @pytest.mark.slow
@@ -109,52 +111,72 @@ def test_seeds_one_after_the_other_are_the_same(on_one_device):
 
 
 def test_a_dispatch_is_any_number_of_steps(on_one_device):
-    made, seeds, data = started(1)
-    for epoch in range(3):
-        for step in range(made.steps_per_epoch):
-            seeds = made.advance(seeds, data, epoch, step, step + 1)
-        seeds, _ = made.look(seeds, data, epoch + 1)
-    found = jax.tree.map(lambda a: np.asarray(a[0]), seeds)
-    jax.tree.map(np.testing.assert_array_equal, found, on_one_device[0])
+    made, state, data = started(1)
+    E = made.steps_per_epoch
+    for epoch in range(EPOCHS):
+        for step in range(epoch * E, (epoch + 1) * E):
+            state = made.advance(state, data, step, step + 1)
+        state, _ = made.look(state, data, epoch + 1)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), on_one_device[0])
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_state_is_donated_and_not_copied(devices):
+    """A step and a look write a network into the memory that it was in, on every device."""
+
+    def addresses(state):
+        kept = state.variables["params"], state.optimizer, state.best["params"]
+        return {
+            shard.data.unsafe_buffer_pointer()
+            for leaf in jax.tree.leaves(kept)
+            for shard in leaf.addressable_shards
+        }
+
+    made, state, data = started(devices)
+    after = made.advance(state, data, 0, 1)
+    before, params = addresses(after), after.variables["params"]
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    looked_at, _ = made.look(made.advance(after, data, 1, 2), data, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+    assert addresses(looked_at) == before
 
 
 def test_the_best_epoch_is_kept(on_one_device):
-    seeds, looks = on_one_device
+    state, looks = on_one_device
     errors = np.stack([look.validation_error for look in looks])
-    np.testing.assert_array_equal(seeds.best_error, errors.min(0))
-    np.testing.assert_array_equal(seeds.best_epoch, errors.argmin(0) + 1)
+    np.testing.assert_array_equal(state.best_error, errors.min(0))
+    np.testing.assert_array_equal(state.best_epoch, errors.argmin(0) + 1)
     made, _, data = started(1)
-    best = data_parallel.replicate(seeds.best, jax.devices()[:1])
-    _, error = made.evaluate(best, data, data.validation[0])
-    np.testing.assert_allclose(error[0], errors.min(0), rtol=1e-6)
+    _, error = made.evaluate(state.best, data, data.validation)
+    np.testing.assert_allclose(error, errors.min(0), rtol=1e-6)
 
 
 def test_an_evaluation_is_the_mean_over_the_examples():
-    made, seeds, data = started(4)
-    loss, error = made.evaluate(seeds.variables, data, data.validation[0])
+    made, state, data = started(4)
+    loss, error = made.evaluate(state.variables, data, data.validation)
     for s in range(2):
-        variables = jax.tree.map(lambda a, s=s: a[0, s], seeds.variables)
-        chosen = np.asarray(data.validation[0, s])
+        variables = jax.tree.map(lambda a, s=s: a[s], state.variables)
+        chosen = data.validation[s]
         x = (INPUTS[chosen] / 255 - 0.5) / 0.25
         outputs = MODEL.apply(variables, jnp.asarray(x, jnp.float32))
         np.testing.assert_allclose(
-            loss[0, s],
+            loss[s],
             optax.softmax_cross_entropy_with_integer_labels(outputs, LABELS[chosen]).mean(),
             rtol=1e-5,
         )
-        np.testing.assert_allclose(error[0, s], (outputs.argmax(1) != LABELS[chosen]).mean())
+        np.testing.assert_allclose(error[s], (outputs.argmax(1) != LABELS[chosen]).mean())
 
 
 def test_a_step_is_one_of_plain_gradient_descent():
     """The first step on one device, against the whole batch in one call of the model."""
-    made, seeds, data = started(2, task=PLAIN)
-    before = jax.tree.map(lambda a: np.asarray(a[0, 0]), seeds.variables)
-    after = made.advance(seeds, data, 0, 0, 1)
+    made, state, data = started(2, task=PLAIN)
+    before = jax.tree.map(lambda a: np.array(a[0]), state.variables)
+    after = made.advance(state, data, 0, 1)
     # An epoch visits other examples at every step: what it visits shows in the training error
     # of single steps, so look for the batch among permutations of the key's own order.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(5), 0), 0)
     order, step, _ = jax.random.split(key, 3)
-    batch = jax.random.permutation(order, data.train[0, 0])[:B]
+    batch = jax.random.permutation(order, data.train[0])[:B]
     drop = jax.random.fold_in(jax.random.fold_in(jax.random.split(step)[1], 0), 0)
     x = jnp.asarray((INPUTS[batch] / 255 - 0.5) / 0.25, jnp.float32)
 
@@ -166,7 +188,7 @@ def test_a_step_is_one_of_plain_gradient_descent():
     expected = jax.tree.map(
         lambda w, g: w - 0.1 * (g + (5e-4 * w if w.ndim > 1 else 0)), before["params"], gradient
     )
-    assert_close(jax.tree.map(lambda a: np.asarray(a[0, 0]), after.variables["params"]), expected)
+    assert_close(jax.tree.map(lambda a: np.asarray(a[0]), after.variables["params"]), expected)
 
 
 @pytest.mark.slow
@@ -176,12 +198,12 @@ def test_micro_batches_do_not_depend_on_the_devices():
 
 
 def test_a_loss_that_is_not_finite_is_noted_with_its_step():
-    made, seeds, data = started(1)
-    seeds = made.advance(seeds, data, 0, 0, 1)
-    infinite = jax.tree.map(lambda a: a.at[:, 1].mul(jnp.inf), seeds.variables["params"])
-    seeds = seeds._replace(variables={**seeds.variables, "params": infinite})
-    seeds = made.advance(seeds, data, 0, 1, 2)
-    assert np.asarray(seeds.diverged[0]).tolist() == [0, 2]
+    made, state, data = started(1)
+    state = made.advance(state, data, 0, 1)
+    infinite = jax.tree.map(lambda a: a.at[1].mul(jnp.inf), state.variables["params"])
+    state = state._replace(variables={**state.variables, "params": infinite})
+    state = made.advance(state, data, 1, 2)
+    assert np.asarray(state.diverged).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(

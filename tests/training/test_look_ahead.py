@@ -9,10 +9,13 @@ import pytest
 
 from relstab_jax.experiments import scale_detection
 from relstab_jax.training import sweep
+from relstab_jax.training.devices import seed_sharding
+from relstab_jax.training.look_ahead import lower_bound
+from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 
 P, B, AHEAD = 8, 2, 64
-RULES = sweep.Rules(look_every=10, patience=500, max_epochs=1000)
-DESCENT = sweep.Descent(rate=1e-3, decay=1 - 1e-3, batch_size=B, ahead=AHEAD, rounding=1e-9)
+RULE = StoppingRule(look_every=10, patience=500, max_epochs=1000)
+DESCENT = Descent(rate=1e-3, decay=1 - 1e-3, batch_size=B, ahead=AHEAD, rounding=1e-9)
 
 
 def kinked(variables, decay, inputs):
@@ -23,7 +26,7 @@ def kinked(variables, decay, inputs):
     return height + slope * v + variables["bias"]
 
 
-KINKED = sweep.Network(
+KINKED = Network(
     lambda key: {"w": jnp.ones(()), "bias": jnp.zeros(())},
     kinked,
     lambda variables, decay, inputs: jax.vmap(lambda d: kinked(variables, d, inputs))(decay),
@@ -32,7 +35,7 @@ KINKED = sweep.Network(
 
 
 def on_one_device():
-    return sweep.seed_sharding(1)
+    return seed_sharding(1)
 
 
 def kinked_data(heights, slopes, places):
@@ -40,13 +43,13 @@ def kinked_data(heights, slopes, places):
     inputs = jnp.stack([heights, slopes, places], axis=-1)
     labels = jnp.ones(heights.shape, int)
     keys = jax.random.split(jax.random.key(0), len(heights))
-    return sweep.Data(keys, inputs, labels, inputs, (inputs, labels))
+    return Data(keys, inputs, labels, inputs, (inputs, labels))
 
 
 def learned_steps(network, descent, data, steps):
     """Advances step by step; returns the last step that learned [steps, S], and the seeds."""
     made = sweep.compile_sweep(
-        network, descent, RULES, train_points=data.labels.shape[1], sharding=on_one_device()
+        network, descent, RULE, train_points=data.labels.shape[1], sharding=on_one_device()
     )
     state, last = made.start(data.key), []
     for step in range(steps):
@@ -85,7 +88,7 @@ def test_the_bound_holds_for_what_bends_one_way():
         convex = slopes @ abs(time - places[:, None]) + random.normal() * time
         for function in (convex, -convex):
             at_three = np.broadcast_to(function[[0, 50, 100], None], (3, 101))
-            least = sweep._least(jnp.asarray(at_three), jnp.asarray(time))
+            least = lower_bound(jnp.asarray(at_three), jnp.asarray(time))
             assert (np.asarray(least) <= function + 1e-5).all()
 
 
@@ -106,7 +109,7 @@ def test_margins_that_bend_both_ways_are_noticed_after_the_fact():
     heights = jnp.array([[1.5] * P, [1 + 5e-10] + [3.0] * (P - 1)])
     slopes = jnp.array([[1.0] * P, [0.0] + [1.0] * (P - 1)])
     data = kinked_data(heights, slopes, 0 * heights)
-    made = sweep.compile_sweep(network, DESCENT, RULES, train_points=P, sharding=on_one_device())
+    made = sweep.compile_sweep(network, DESCENT, RULE, train_points=P, sharding=on_one_device())
     state = made.advance(made.start(data.key), data, 0, 20)
     # One falls to 0.5 unseen. Of the other, steps with the point so near 1 are computed.
     assert state.unforeseen[0] == 0
@@ -141,11 +144,11 @@ def test_without_a_ridge_and_with_a_batch_of_all_points():
 def paper(task, **fields):
     """Compiles the training of a paper's setting, with some fields other than there."""
     config = importlib.import_module(f"configs.task{task}").get_config()
-    config.update(fields)
-    sharding = sweep.seed_sharding(len(config.seeds))
+    config.update(fields, look_every=10, patience=500, max_epochs=1000)
+    sharding = seed_sharding(len(config.seeds))
     keys, points = scale_detection.prepare(config, sharding)
     data = scale_detection.training_data(config, keys.order, points, sharding)
-    made = scale_detection.compile_training(config, RULES, sharding)
+    made = scale_detection.make_sweep(config, sharding)
     return made, keys.init, data
 
 

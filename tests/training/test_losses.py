@@ -14,11 +14,6 @@ def test_error_counts_a_zero_output_as_wrong():
     assert losses.error(OUTPUTS, LABELS) == 2 / 4
 
 
-def test_ridge_is_the_sum_of_squares_over_channels_and_layers():
-    kernels = [jnp.full((3, 1, 5), 2.0), jnp.full((3, 5, 5), 1.0)]
-    np.testing.assert_allclose(losses.ridge(kernels), (15 * 4 + 75) / (5 * 2))
-
-
 def test_cross_entropy_and_error_of_classes():
     outputs = np.array([[1.0, 3.0, 0.0], [2.0, -1.0, 2.5]])
     probabilities = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)

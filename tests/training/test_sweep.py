@@ -8,22 +8,24 @@ import pytest
 from relstab_jax import models
 from relstab_jax.models import simple_cnn
 from relstab_jax.training import sweep
+from relstab_jax.training.devices import seed_sharding
+from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 
 P, B = 24, 4
-RULES = sweep.Rules(look_every=2, patience=3, max_epochs=20)
+RULE = StoppingRule(look_every=2, patience=3, max_epochs=20)
 MODEL = models.create(
     "SimpleCNN", num_classes=1, image_size=8, channels=1, width=6, depth=2, filter_size=2, stride=2
 )
 RATE, RIDGE = 0.01, 0.1
 
 
-NETWORK = sweep.Network(
+NETWORK = Network(
     MODEL.init,
     lambda variables, decay, x: MODEL.apply(variables, x, decay)[:, 0],
     lambda variables, decay, points: simple_cnn.outputs(variables, points, decay)[..., 0],
     simple_cnn.with_kernels_times,
 )
-DESCENT = sweep.Descent(
+DESCENT = Descent(
     rate=RATE, decay=1 - 2 * RATE * RIDGE / (6 * 2), batch_size=B, ahead=40, rounding=1e-5
 )
 
@@ -42,7 +44,7 @@ def data_of(seeds):
         each = [simple_cnn.distinct(np.asarray(of_seed), 2, (2, 2)) for of_seed in images]
         return simple_cnn.stacked(each)
 
-    return sweep.Data(key, x[:, :P], y[:, :P], distinct(x[:, :P]), (distinct(x[:, P:]), y[:, P:]))
+    return Data(key, x[:, :P], y[:, :P], distinct(x[:, :P]), (distinct(x[:, P:]), y[:, P:]))
 
 
 def one_device():
@@ -53,7 +55,7 @@ def one_device():
 @functools.cache
 def sweep_on(sharding):
     """One sweep for all tests, so that they share what is compiled."""
-    return sweep.compile_sweep(NETWORK, DESCENT, RULES, train_points=P, sharding=sharding)
+    return sweep.compile_sweep(NETWORK, DESCENT, RULE, train_points=P, sharding=sharding)
 
 
 def compiled(seeds, sharding=None):
@@ -122,7 +124,7 @@ def test_an_epoch_visits_every_point_once_in_an_order_of_its_own():
 def test_a_seed_does_not_depend_on_the_others_nor_on_the_devices():
     steps = 5 * 6
     seeds = list(range(8))
-    together = train(seeds, steps, sweep.seed_sharding(8))  # a device each
+    together = train(seeds, steps, seed_sharding(8))  # a device each
     on_one = train(seeds, steps)
     assert_same(together, on_one, rtol=0, atol=0)
     alone = train([5], steps)
@@ -133,13 +135,13 @@ def test_a_seed_does_not_depend_on_the_others_nor_on_the_devices():
     ("seeds", "devices", "each"), [(8, 8, 1), (10, 5, 2), (3, 3, 1), (17, 6, 3)]
 )
 def test_the_seed_axis_takes_as_many_devices_as_shorten_it(seeds, devices, each):
-    sharding = sweep.seed_sharding(seeds)
+    sharding = seed_sharding(seeds)
     assert sharding.num_devices == devices
     assert -(-seeds // devices) == each
 
 
 def test_sharded_training_needs_no_communication():
-    made, state, data = compiled(list(range(8)), sweep.seed_sharding(8))
+    made, state, data = compiled(list(range(8)), seed_sharding(8))
     text = made.advance.lower(state, data, 0, 6).compile().as_text()
     for collective in ("all-reduce", "all-gather", "collective-permute", "all-to-all"):
         assert collective not in text

@@ -1,0 +1,108 @@
+"""The loop around a training that does nothing but count its steps."""
+
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from relstab_jax.errors import Diverged
+from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.devices import replicated
+from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.loop import Training, fit
+from relstab_jax.training.report import Display
+
+EPOCHS, STEPS_PER_EPOCH, SEEDS, PADDED = 4, 5, 2, 3
+
+
+class State(NamedTuple):
+    steps: jax.Array
+    weight: jax.Array
+    diverged: jax.Array
+
+
+class Seen(NamedTuple):
+    steps: jax.Array
+
+
+def counting(weight_at=lambda step: 1.0, diverged_at=lambda step: 0, called=None):
+    def advance(state, data, step, until):
+        np.testing.assert_array_equal(state.steps, step)
+        assert step < until <= (step // STEPS_PER_EPOCH + 1) * STEPS_PER_EPOCH
+        if called is not None:
+            called.append((step, until))
+        of_all = jnp.full(PADDED, until)
+        return State(of_all, of_all * weight_at(until), of_all * 0 + diverged_at(until))
+
+    return Training(
+        start=lambda keys: State(
+            *(jnp.zeros(PADDED, int), jnp.ones(PADDED), jnp.zeros(PADDED, int))
+        ),
+        advance=advance,
+        look=lambda state, data, epoch: (state, Seen(state.steps)),
+        ended=lambda state, step: step >= EPOCHS * STEPS_PER_EPOCH,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        look_every=1,
+        sharding=replicated(jax.devices()[:1]),
+        display=Display(lambda *_: (EPOCHS, True), lambda metrics, epoch: ""),
+        halts_on_divergence=True,
+    )
+
+
+def fitted(training, workdir, minutes=0.0):
+    keys = jax.random.split(jax.random.key(0), PADDED)
+    return fit(training, keys, None, seeds=SEEDS, workdir=workdir, checkpoint_minutes=minutes)
+
+
+def looks(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_chunks_end_at_looks_and_padding_is_neither_shown_nor_saved(tmp_path):
+    called = []
+    state = fitted(counting(called=called), tmp_path)
+    assert [until for _, until in called] == [step for step, _ in called[1:]] + [20]
+    assert state.steps.tolist() == [20] * PADDED
+    assert looks(tmp_path) == [{"epoch": n, "steps": [5 * n] * SEEDS} for n in range(1, 5)]
+    step, arrays = Checkpoints(tmp_path / "checkpoints").restore(None)
+    assert step == 20
+    assert arrays["weight"].shape == (SEEDS,)
+
+
+def test_a_stop_saves_everything_and_the_same_call_goes_on(tmp_path, monkeypatch):
+    called, entered = [], []
+    enter = Interruption.__enter__
+    monkeypatch.setattr(
+        Interruption, "__enter__", lambda self: entered.append(enter(self)) or entered[-1]
+    )
+
+    def stop_at(step):
+        if step >= 7 and len(entered) == 1:
+            entered[0].number = 15
+        return 1.0
+
+    training = counting(stop_at, called=called)
+    with pytest.raises(Interrupted):
+        fitted(training, tmp_path, minutes=60.0)
+    assert fitted(training, tmp_path).weight.tolist() == [20.0] * PADDED
+    assert [until for _, until in called] == [step for step, _ in called[1:]] + [20]
+    assert [line["epoch"] for line in looks(tmp_path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"weight_at": lambda step: np.inf if step > 12 else 1.0},
+        {"diverged_at": lambda step: 13 * (step > 12)},
+    ],
+    ids=["weight", "loss"],
+)
+def test_what_is_not_finite_halts_the_training_and_is_never_saved(faults, tmp_path):
+    with pytest.raises(Diverged, match=r"not finite from step 1\d on \(epoch [34]\): lower"):
+        fitted(counting(**faults), tmp_path)
+    step, arrays = Checkpoints(tmp_path / "checkpoints").restore(None)
+    assert 5 <= step <= 12
+    assert np.isfinite(arrays["weight"]).all()
