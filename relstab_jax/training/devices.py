@@ -68,7 +68,7 @@ def collected(tree: Any, seeds: int | None = None) -> Any:
     return jax.tree.map(copied, tree)
 
 
-def placed(tree: Any, length: int, sharding: NamedSharding) -> Any:
+def on_devices(tree: Any, length: int, sharding: NamedSharding) -> Any:
     """Puts NumPy arrays [seeds, ...] on devices; repeats the last seed up to `length` seeds."""
     rows = np.arange(length)
     return jax.device_put(jax.tree.map(lambda a: a[rows.clip(max=len(a) - 1)], tree), sharding)
@@ -97,11 +97,7 @@ def map_seeds(
     def of_all(*arguments: Any) -> Any:
         specs = (sharding.spec,) * of_seed + (PartitionSpec(),) * (len(arguments) - of_seed)
         return jax.shard_map(
-            on_device,
-            mesh=sharding.mesh,
-            in_specs=specs,
-            out_specs=sharding.spec,
-            check_vma=False,
+            on_device, mesh=sharding.mesh, in_specs=specs, out_specs=sharding.spec, check_vma=False
         )(*arguments)
 
     return jax.jit(of_all, out_shardings=sharding, **options)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from relstab_jax import distributed
 from relstab_jax.errors import Diverged
 from relstab_jax.training.checkpoints import Checkpoints
-from relstab_jax.training.devices import collected, placed
+from relstab_jax.training.devices import collected, on_devices
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.metrics import MetricsLog
 from relstab_jax.training.report import Display, Report
@@ -148,7 +148,7 @@ def _restored(
         return 0, training.start(keys)
     step, arrays = restored
     print(f"Going on from epoch {step / training.steps_per_epoch:.5g}.", flush=True)
-    return step, placed(arrays, len(keys), training.sharding)
+    return step, on_devices(arrays, len(keys), training.sharding)
 
 
 def _metrics_log(
