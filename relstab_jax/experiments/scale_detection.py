@@ -26,7 +26,7 @@ from relstab_jax.measures.sensitivity import Measurement
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
-from relstab_jax.training.devices import collected, seed_sharding
+from relstab_jax.training.devices import collected, gathered, seed_sharding, share_of_process
 from relstab_jax.training.loop import fit
 from relstab_jax.training.sweep import Sweep, compile_sweep
 from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
@@ -188,7 +188,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     }
     return xr.Dataset(
         {
-            name: (("channels", "layer", "state", "seed"), values)
+            name: (("seed", "channels", "layer", "state"), values)
             for name, values in measured.items()
         }
         | {
@@ -311,6 +311,8 @@ def sensitivities(
 ) -> dict[str, np.ndarray]:
     """Measures D, G, R of every layer and of its mean channel, on the test points of each seed.
 
+    Each process measures its share of the seeds.
+
     The noise has the variance, mean over points, copies and pixels, of the deformations (App. B.2).
 
     Args:
@@ -320,12 +322,15 @@ def sensitivities(
         positions: active pixels of the test points.
 
     Returns:
-        The fields of `Measurement`, [channels, layer, state, seed], channels all and mean.
+        The fields of `Measurement`, [seed, channels, layer, state], channels all and mean.
     """
-    networks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states.values())
-    seeds = np.array(config.seeds, np.uint32)
+    share = share_of_process(len(config.seeds))
+    networks = jax.tree.map(
+        lambda *leaves: np.concatenate([leaf[share] for leaf in leaves]), *states.values()
+    )
+    seeds = np.array(config.seeds, np.uint32)[share]
     keys = jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds)
-    images = task.images(jnp.asarray(positions), config.size)
+    images = task.images(jnp.asarray(positions[share]), config.size)
 
     def features(variables: Variables, images: Array) -> dict[tuple[str, str], Array]:
         f = model.features(variables, images)
@@ -343,11 +348,12 @@ def sensitivities(
         paired=True,
         batch_size=config.measure_batch_size,
     )
-    shape = len(CHANNELS), config.depth, len(states), len(config.seeds)
-    return {
-        name: np.reshape([getattr(layer, name) for layer in found.values()], shape)
+    shape = len(CHANNELS), config.depth, len(states), len(share)
+    fields = {
+        name: np.moveaxis(np.reshape([getattr(f, name) for f in found.values()], shape), -1, 0)
         for name in Measurement._fields
     }
+    return gathered(fields, len(config.seeds))
 
 
 def evaluation(

@@ -1,6 +1,7 @@
 """The devices of a training, and how its states, arrays with a leading seed axis, lie on them."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,6 +67,20 @@ def collected(tree: Any, seeds: int | None = None) -> Any:
         return np.array(np.asarray(a)[:seeds])  # not a view, which would prevent a later donation
 
     return jax.tree.map(copied, tree)
+
+
+def share_of_process(seeds: int) -> np.ndarray:
+    """Returns the seeds of this process if all share them evenly; the last seed pads the shares."""
+    share = math.ceil(seeds / jax.process_count())
+    first = share * jax.process_index()
+    return np.arange(first, first + share).clip(max=seeds - 1)
+
+
+def gathered(shares: Any, seeds: int) -> Any:
+    """Gathers arrays [share, ...] of all processes, by `share_of_process`, as [seeds, ...]."""
+    if jax.process_count() > 1:
+        shares = multihost_utils.process_allgather(shares, tiled=True)
+    return jax.tree.map(lambda a: a[:seeds], shares)
 
 
 def on_devices(tree: Any, length: int, sharding: NamedSharding) -> Any:
