@@ -98,12 +98,14 @@ def check_batch(batch_size: int, micro_batches: int, devices: int) -> None:
         )
 
 
+@jax.jit
 @partial(jax.vmap, in_axes=(0, None), out_axes=1)
 def keys_of_epoch(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array, "3"]:
     """Returns the keys [3, S] of an epoch's order, of its steps, and of the look at its end."""
     return jax.random.split(jax.random.fold_in(key, epoch), 3)
 
 
+@jax.jit
 @jax.vmap
 def evaluation_keys(key: Key[Array, ""]) -> Key[Array, ""]:
     """Returns the keys [S] of evaluations that belong to no epoch."""
