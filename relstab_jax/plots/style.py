@@ -101,8 +101,8 @@ class Plot:
             InputError: if a dataset lacks a variable, or the number of datasets does not fit.
         """
         if not datasets or (self._one and len(datasets) > 1):
-            number = "one" if self._one else "one or more"
-            raise InputError(f"{self.__name__} draws {number} dataset, got {len(datasets)}")
+            number = "one dataset" if self._one else "one or more datasets"
+            raise InputError(f"{self.__name__} draws {number}, got {len(datasets)}")
         for dataset in datasets:
             if lacking := self._lacking(dataset):
                 source = dataset.encoding.get("source", "the dataset")

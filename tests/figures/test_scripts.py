@@ -118,4 +118,10 @@ def test_results_of_another_experiment(name, tmp_path, monkeypatch):
 def test_more_files_than_a_figure_has_room_for(name, tmp_path, monkeypatch):
     module = importlib.import_module(f"figures.{name}")
     file = script.RESULTS / module.RESULTS[0]
-    refused(name, [file, file], "^error: 2 (datasets|images) are given", tmp_path, monkeypatch)
+    refused(
+        name,
+        [file, file],
+        r"^error: (\w+ draws one dataset, got 2|2 images are given)",
+        tmp_path,
+        monkeypatch,
+    )
