@@ -11,11 +11,11 @@ from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
 
 KEY, SEEDS = key_of(0, "copies"), (2, 7)
-IMAGES = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype(np.float32)
+IMAGES = np.random.default_rng(0).normal(size=(4, 16, 16, 1)).astype(np.float32)
 
 
 def lenet():
-    model = models.create("LeNet", num_classes=2, image_size=32, channels=1)
+    model = models.create("LeNet", num_classes=2, image_size=16, channels=1)
     variables = jax.jit(jax.vmap(model.init))(jax.vmap(jax.random.key)(np.array(SEEDS)))
     return model, {"init": variables, "trained": jax.tree.map(lambda w: 2 * w, variables)}
 

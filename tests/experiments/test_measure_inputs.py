@@ -21,7 +21,7 @@ IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
 def config(**fields):
     made = measure_config.get_config("smoke")
-    made.update({"network": "LeNet", "data_dir": TFDS, "number": 6} | fields)
+    made.update({"network": "LeNet", "data_dir": TFDS, "measure_points": 6} | fields)
     return made.lock()
 
 
@@ -71,7 +71,7 @@ def test_a_damaged_image_is_found_before_any_work(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     for n, image in enumerate(noise):
         PIL.Image.fromarray(image).save(tmp_path / f"{n}.jpg")
-    made = config(images=str(tmp_path), number=8)
+    made = config(images=str(tmp_path), measure_points=8)
     measure.check(made)
     (tmp_path / "7.jpg").write_bytes((tmp_path / "7.jpg").read_bytes()[:2000])
     with pytest.raises(InputError, match=r"7\.jpg cannot be read as an image"):
