@@ -37,7 +37,7 @@ def show(key, x):
 
 def visit(key, x):
     crop, flip, noise = jax.random.split(key, 3)
-    x = images.random_flip(flip, images.random_crop(crop, x, 2))
+    x = images.random_flip(flip, images.padded_crop(crop, x, 2))
     return images.with_noise(noise, show(key, x), 1.0)
 
 
