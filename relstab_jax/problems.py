@@ -218,7 +218,7 @@ def classification(config: Config) -> Task:
     def augment(key: Key[Array, ""], stored: Array) -> Array:
         key_crop, key_flip, key_noise = jax.random.split(key, 3)
         if config.augment and not known.streamed:  # a stream crops and flips what it decodes
-            stored = images.random_crop(key_crop, stored, padding=4)
+            stored = images.padded_crop(key_crop, stored, padding=4)
             stored = images.random_flip(key_flip, stored)
         return preprocess(key_noise, stored)
 

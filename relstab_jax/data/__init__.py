@@ -1,1 +1,1 @@
-"""Tasks and images."""
+"""The scale-detection tasks, and images from data sets, folders and arrays."""

@@ -1,4 +1,4 @@
-"""Sets of images, prepared by TensorFlow Datasets (TFDS) as array_record and read without it."""
+"""Image data sets that TensorFlow Datasets (TFDS) has prepared as array_record, and operations."""
 
 import io
 import pathlib
@@ -17,29 +17,32 @@ from tqdm import tqdm
 
 from relstab_jax.errors import InputError, reading, reason
 
-# Means and standard deviations of the training pixels, between 0 and 1: red, green, blue (App. B.1;
-# of ImageNet as torchvision has them).
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Means and standard deviations of the training pixels, scaled to [0, 1], for red, green and blue:
+# CIFAR-10's are those of App. B.1, ImageNet's those of torchvision.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
-    """Returns the examples of a prepared set, {"image": bytes of its file, "label": int, …} each.
+    """Returns the examples of a prepared set, which are read on access, in any order.
 
-    They are read when they are asked for, in any order. Nothing is downloaded.
+    Each is {"image": bytes of its file, "label": int, …}. Nothing is downloaded.
 
     Args:
-        name: of the set in TFDS, such as "cifar10" or "imagenet2012".
-        split: in TFDS's notation, such as "train" or "test[:500]".
-        data_dir: the folder of TFDS's sets; TFDS's own default for None.
+        name: name of the set in TFDS, such as "cifar10" or "imagenet2012".
+        split: a split in TFDS's notation, such as "train" or "test[:500]".
+        data_dir: the folder of TFDS's sets; None for TFDS's default.
 
     Raises:
-        InputError: where the set is missing, half prepared, or in a format without random access.
+        InputError: if the set is missing, half prepared, or in a format without random access, or
+            the split is unknown.
     """
     root = pathlib.Path(data_dir or constants.DATA_DIR).expanduser()
     build = f"tfds build {name} --file_format=array_record --data_dir={root}"
     again = f"prepare it again with `{build} --overwrite` (needs the extra `data`)"
-    # A version that is not finished is in a folder named incomplete.*
+    # An unfinished version is in a folder named incomplete.*
     versions = [info.parent for info in (root / name).glob("[0-9]*/dataset_info.json")]
     if not versions:
         raise InputError(
@@ -54,9 +57,9 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
         source = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
         files = builder.info.splits[split].file_instructions
         for first in np.cumsum([0, *(file.take for file in files[:-1])]):
-            source.data_source[int(first)]  # opens the file, which finds one that is cut
+            source.data_source[int(first)]  # opens the file, which fails if it is truncated
     except NotImplementedError:
-        raise InputError(f"{folder} has no format that can be read in any order: {again}") from None
+        raise InputError(f"{folder} is in a format without random access: {again}") from None
     except ValueError as error:
         raise InputError(f"split={split!r} of {name} is not known: {reason(error)}") from error
     except (RuntimeError, IndexError) as error:
@@ -67,16 +70,19 @@ def prepared(name: str, split: str, data_dir: str | None) -> Sequence[dict[str, 
 
 
 def decoded(example: dict[str, Any]) -> PIL.Image.Image:
-    """Decodes the image of an example of a prepared set, to RGB."""
+    """Decodes the image of an example of a prepared set to RGB."""
     return PIL.Image.open(io.BytesIO(example["image"])).convert("RGB")
 
 
 def load(
     name: str, split: str, data_dir: str | None
 ) -> tuple[UInt8[np.ndarray, "P H W C"], Int[np.ndarray, " P"]]:
-    """Returns the images and labels of a set that fits in memory, in TFDS's order.
+    """Reads the images and labels of a set that fits in memory, in TFDS's order.
 
-    Args and errors as of `prepared`.
+    Takes the arguments of `prepared`, and raises its errors.
+
+    Raises:
+        InputError: also if an image cannot be decoded.
     """
     source = prepared(name, split, data_dir)
     images, labels = [], []
@@ -91,29 +97,29 @@ def load(
 def normalise(
     images: UInt8[Array | np.ndarray, "*P H W C"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Array, "*P H W C"]:
-    """Returns (pixel / 255 - mean) / std, channel by channel, in float32."""
+    """Returns (pixel / 255 - mean) / std in float32, with a mean and a std for each channel."""
     pixels = jnp.asarray(images, jnp.float32) / 255
     per_channel = (1,) * (pixels.ndim - 1) + (-1,)
     shift, scale = (jnp.array(x, jnp.float32).reshape(per_channel) for x in (mean, std))
     return (pixels - shift) / scale
 
 
-def random_crop(
+def padded_crop(
     key: Key[Array, ""], image: UInt8[Array, "H W C"], padding: int
 ) -> UInt8[Array, "H W C"]:
-    """Returns a window of the image's size, anywhere in the image with a black frame around it."""
-    framed = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    """Pads an image by `padding` black pixels, and crops a random window of its original size."""
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-    return lax.dynamic_slice(framed, (top, left, 0), image.shape)
+    return lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
 def random_flip(key: Key[Array, ""], image: Shaped[Array, "H W C"]) -> Shaped[Array, "H W C"]:
-    """Returns the image or its mirror image, left and right exchanged, each as likely."""
+    """Mirrors an image left to right with probability 1/2."""
     return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
 def with_noise(
     key: Key[Array, ""], image: Float[Array, "H W C"], eta: float
 ) -> Float[Array, "H W C"]:
-    """Adds white noise of norm η: of standard deviation η/√(CHW) for each value (App. B.1)."""
+    """Adds white noise of norm η: standard deviation η / √(CHW) for each value (App. B.1)."""
     return image + eta / image.size**0.5 * jax.random.normal(key, image.shape)

@@ -1,4 +1,4 @@
-"""Images to measure on, from wherever they are, in the form that a network takes."""
+"""Images from folders, arrays and TFDS sets, in the form that networks take."""
 
 import collections
 import io
@@ -19,32 +19,32 @@ from relstab_jax.data.images import prepared
 from relstab_jax.errors import InputError, reading, some
 
 SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif"),
-    *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pbm"),
-)
-_LEFT_BY_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini")  # beside hidden files
-_CHANNELS = (1, 3, 4)  # of pixels that are given: grey; red, green, blue; and opacity
-_MODES = {1: "L", 3: "RGB"}  # by the channels that a network takes
-_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # of red, green, blue, as Pillow has it
-_SHOWN = 0.875  # of the shorter side, as torchvision evaluates its networks
-_FARTHEST = 20.0  # standard deviations: numbers beyond are not taken as normalised
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif",
+    ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pbm",
+)  # fmt: skip
+_SYSTEM_FILES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # skipped, as hidden files are
+_CHANNELS = (1, 3, 4)  # of given pixels: grey; red, green, blue; and opacity
+_MODES = {1: "L", 3: "RGB"}  # Pillow's mode, by the number of channels that a network takes
+_LUMINANCE = np.array((0.299, 0.587, 0.114), np.float32)  # of red, green and blue, as in Pillow
+_SQUARE = 0.875  # side of the central square over the shorter side of the image, as in torchvision
+_LARGEST_NORMALISED = 20.0  # standard deviations
 
 Pixels = Shaped[np.ndarray, "H W"] | Shaped[np.ndarray, "H W c"]
 Read = Callable[[int], Pixels]
 
 
 class Photographs:
-    """P images, decoded and cut when they are asked for: `len`, `shape` and items by number.
+    """A sequence of P images [n, n, C], read, resized and normalised on access.
 
     Args:
-        read: number -> pixels [H, W] or [H, W, c], as `fitted` takes them; or numbers [n, n, C],
-            where they are normalised already.
-        chosen: the numbers of the P images.
+        read: number -> pixels [H, W] or [H, W, c], as `fitted` takes them; or normalised images
+            [n, n, C].
+        chosen: numbers of the P images.
         size: n, pixels along each axis.
         channels: C, 1 or 3.
-        mean: of the pixels between 0 and 1, for each channel.
-        std: their standard deviation.
-        normalised: whether `read` gives normalised numbers.
+        mean: mean of the pixels in [0, 1], for each channel.
+        std: their standard deviation, for each channel.
+        normalised: whether `read` returns normalised images.
         note: where the images are from and what is assumed about them.
     """
 
@@ -74,32 +74,33 @@ class Photographs:
             return (fitted(image, size, channels) - self._mean) / self._std
         if image.shape != self.shape[1:]:
             raise InputError(
-                f"image {number} of normalised numbers has shape {image.shape}, and the network "
-                f"takes {self.shape[1:]}: only pixels, such as of type uint8, are cut to size"
+                f"image {number} is normalised and has shape {image.shape}, but the network takes "
+                f"{self.shape[1:]}: give that shape, or pixels, which are resized"
             )
         return image
 
     def check(self) -> None:
-        """Reads all images, one after the other, and keeps none.
+        """Reads all images once.
 
         Raises:
-            InputError: for the first that cannot be decoded, or is not what a network takes.
+            InputError: for the first one that cannot be decoded or does not fit the network.
         """
         for number in tqdm(range(len(self)), "Checking the images", unit="image", disable=None):
             self[number]
 
 
 def decode(image: PIL.Image.Image) -> Pixels:
-    """Returns the pixels of an opened image, of a type whose range they are in.
+    """Returns the pixels of an open image.
 
-    They are uint8 [H, W, 3]; or, where a file has more than 8 bits of grey, uint16 [H, W] or float
-    [H, W], between 0 and 1.
+    Returns:
+        uint8 [H, W, 3]; for greys of more than 8 bits, uint16 [H, W] or floats in [0, 1] [H, W].
 
     Raises:
-        ValueError: for pixels whose range is not known, or more images than one in a file.
+        ValueError: for pixels of unknown range, or several images in one file.
     """
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # whose others are previews
-        raise ValueError(f"it holds {getattr(image, 'n_frames', 1)} images")
+    images = getattr(image, "n_frames", 1)
+    if images > 1 and image.format != "MPO":  # the other images of an MPO are previews
+        raise ValueError(f"it holds {images} images")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return np.asarray(image).astype(np.uint16)
     if image.mode not in ("I", "F"):
@@ -112,26 +113,29 @@ def decode(image: PIL.Image.Image) -> Pixels:
 
 
 def read(file: str | os.PathLike[str]) -> Pixels:
-    """Reads an image file, upright as its EXIF orientation says, and decodes it.
+    """Reads an image file, rotates it upright by its EXIF orientation, and decodes it.
 
     Raises:
-        InputError: where that cannot be done.
+        InputError: if it is missing or cannot be decoded.
     """
     with (
-        reading(file, "an image", "save it anew, with 8 bits, or take it out"),
+        reading(file, "an image", "save it again, with 8 bits, or remove it"),
         PIL.Image.open(file) as image,
     ):
         PIL.ImageOps.exif_transpose(image, in_place=True)
         return decode(image)
 
 
-def cut(image: PIL.Image.Image, size: int) -> np.ndarray:
-    """Returns the central square, [size, size] or [size, size, C]: 7/8 of the shorter side.
+def central_square(image: PIL.Image.Image, size: int) -> np.ndarray:
+    """Crops the central square, whose side is 7/8 of the shorter side, and resizes it.
 
-    An image that has the size already stays as it is.
+    Leaves an image of size² pixels as it is.
+
+    Returns:
+        [size, size] or [size, size, C], of the type of the image.
     """
     if image.size != (size, size):
-        scale = size / _SHOWN / min(image.size)
+        scale = size / _SQUARE / min(image.size)
         width, height = (max(size, round(scale * side)) for side in image.size)
         left, top = (width - size) // 2, (height - size) // 2
         image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
@@ -140,12 +144,12 @@ def cut(image: PIL.Image.Image, size: int) -> np.ndarray:
 
 
 def fitted(pixels: Pixels, size: int, channels: int) -> Float[np.ndarray, "n n C"]:
-    """Returns pixels as a network takes them: between 0 and 1, cut to `size`, in 1 or 3 channels.
+    """Returns the central square of an image, in [0, 1], in the channels that a network takes.
 
     Args:
-        pixels: uint8, uint16 or bool, which are divided by the largest value of their type, or
-            float, between 0 and 1: [H, W], or [H, W, c] with c = 1 (grey), 3 (red, green, blue)
-            or 4, whose opacity is ignored.
+        pixels: [H, W], or [H, W, c] with c = 1 (grey), 3 (red, green, blue) or 4 (and opacity,
+            which is ignored); uint8, uint16 or bool, which are divided by the largest value of
+            their type, or floats in [0, 1].
         size: n, pixels along each axis.
         channels: C, 1 or 3.
     """
@@ -153,14 +157,14 @@ def fitted(pixels: Pixels, size: int, channels: int) -> Float[np.ndarray, "n n C
         pixels = pixels[..., 0]
     if pixels.dtype == np.uint8:
         image = PIL.Image.fromarray(pixels).convert(_MODES[channels])
-        return cut(image, size).reshape(size, size, channels) / np.float32(255)
+        return central_square(image, size).reshape(size, size, channels) / np.float32(255)
     highest = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     scaled = pixels.astype(np.float32) / np.float32(highest)
     if scaled.ndim == 3:
         scaled = scaled[..., :3]
         scaled = scaled @ _LUMINANCE if channels == 1 else scaled
     planes = [scaled] if scaled.ndim == 2 else list(np.moveaxis(scaled, -1, 0))
-    planes = [cut(PIL.Image.fromarray(plane), size) for plane in planes]
+    planes = [central_square(PIL.Image.fromarray(plane), size) for plane in planes]
     return np.stack(planes * (channels // len(planes)), axis=-1)
 
 
@@ -178,21 +182,22 @@ def find(
     """Finds images, and chooses `number` of them, evenly spaced in their order.
 
     Args:
-        source: a folder of image files, of any depth, in the order of their names; an .npz or .npy
-            file, as of `_array`; or the name of a prepared TFDS set.
-        number: P, of images.
-        size: pixels along each axis, to which larger and smaller images are cut.
+        source: a folder of image files, which may be in folders of its own, in the order of their
+            names; an .npz or .npy file of images [P, H, W], [P, H, W, C] or [P, C, H, W]; or the
+            name of a prepared TFDS set.
+        number: P, number of images to choose.
+        size: pixels along each axis, to which images are resized.
         channels: 1 or 3.
-        mean: of the pixels between 0 and 1, for each channel.
-        std: their standard deviation.
-        split: of a TFDS set, or of an .npz file that has several.
-        data_dir: the folder of TFDS's sets.
+        mean: mean of the pixels in [0, 1], for each channel.
+        std: their standard deviation, for each channel.
+        split: split of a TFDS set, or of an .npz file that has several.
+        data_dir: the folder of TFDS's sets; None for TFDS's default.
 
     Raises:
-        InputError: where there are none, or fewer than asked for, or their range is not known.
+        InputError: if there are no images, fewer than `number`, or images of unknown range.
     """
     if channels not in _MODES:
-        raise InputError(f"channels={channels}: images have 1 or 3")
+        raise InputError(f"channels={channels} must be 1 or 3")
     path = pathlib.Path(source).expanduser()
     if source and path.is_dir():
         found = _folder(path)
@@ -200,8 +205,8 @@ def find(
         found = _array(path, split)
     elif path.is_file():
         raise InputError(
-            f"images={source!r} is one file: give the folder that it is in, an .npz or .npy file, "
-            "or the name of a TFDS set"
+            f"images={source!r} is a single file: give its folder, an .npz or .npy file, or the "
+            "name of a TFDS set"
         )
     elif re.fullmatch(r"\w+", source):
         found = _tfds_set(source, split, data_dir)
@@ -220,7 +225,7 @@ def find(
 
 
 class _Found(NamedTuple):
-    """Images that were found: how many, how one is read, and what is assumed about them."""
+    """Images of a source: their number, how to read one, and what is assumed about them."""
 
     number: int
     read: Read
@@ -238,24 +243,24 @@ def _folder(path: pathlib.Path) -> _Found:
             others[suffix or os.path.basename(file)] += 1
     if not files:
         raise InputError(f"{path} holds no image file ({', '.join(SUFFIXES)})")
-    left_out = f"; other files left out: {others.total()} ({some(others)})" if others else ""
+    skipped = f"; skipped {others.total()} other files ({some(others)})" if others else ""
     return _Found(
-        len(files), lambda n: read(files[n]), f"pixels in the range of their type{left_out}"
+        len(files), lambda n: read(files[n]), f"pixels in the range of their type{skipped}"
     )
 
 
 def _files(folder: str, above: frozenset[str]) -> Iterator[str]:
-    """Gives out the files in a folder and below it, in the order of their names.
+    """Yields the files in a folder and below it, in the order of their names.
 
-    Links are followed, but for those to one of the folders `above`, which they are in. Hidden files
-    and what operating systems leave behind are skipped.
+    Follows links, except those to folders `above`, which would be endless. Skips hidden files and
+    what operating systems leave behind.
     """
     above |= {os.path.realpath(folder)}
-    with reading(folder, "a folder of images", "take it out"), os.scandir(folder) as entries:
+    with reading(folder, "a folder of images", "remove it"), os.scandir(folder) as entries:
         inside = sorted((entry.name, entry.is_dir()) for entry in entries)
     for name, is_folder in inside:
         path = os.path.join(folder, name)
-        if name.startswith(".") or name in _LEFT_BY_SYSTEMS:
+        if name.startswith(".") or name in _SYSTEM_FILES:
             continue
         if not is_folder:
             yield path
@@ -264,15 +269,15 @@ def _files(folder: str, above: frozenset[str]) -> Iterator[str]:
 
 
 def _array(path: pathlib.Path, split: str) -> _Found:
-    """Finds images in an .npy file, or in an .npz file.
+    """Finds images in an .npy or .npz file.
 
-    The array is [P, H, W] or [P, H, W, C], or [P, C, H, W] where C tells. In an .npz it is named
-    images, or <split>_images (as in MedMNIST) or x_<split>, or is the only one. Its numbers are
-    uint8, uint16 or bool, pixels in the range of their type; or float, pixels where they lie
-    between 0 and 1, and else normalised already.
+    The array is [P, H, W], [P, H, W, C] or [P, C, H, W] with C = 1, 3 or 4. In an .npz file, it is
+    named "images", "<split>_images" (as in MedMNIST) or "x_<split>" (as in Keras), or is the only
+    one. Its values are pixels in the range of their type (uint8, uint16 or bool) or in [0, 1]
+    (float); other floats are taken as normalised images.
     """
     names = ("images", f"{split}_images", f"x_{split}")
-    advice = "give another, as np.savez or np.save writes it"
+    advice = "give one written by np.savez or np.save"
     with reading(path, "an .npz or .npy file", advice), path.open("rb") as file:
         magic = np.lib.format.MAGIC_PREFIX
         if file.read(len(magic)) == magic:
@@ -288,10 +293,10 @@ def _array(path: pathlib.Path, split: str) -> _Found:
                 if not named:
                     raise InputError(
                         f"{path} holds {some(arrays.files) or 'no array'}, and none named "
-                        f"{' or '.join(names)}: name the array of images so"
+                        f"{' or '.join(names)}: give the array of images one of these names"
                     )
                 images = arrays[named[0]]
-                if not isinstance(images, np.ndarray):  # what else a zip file may hold
+                if not isinstance(images, np.ndarray):  # a zip file may hold other things
                     raise ValueError(f"{named[0]} is no array")
     given = f"{path} holds {images.dtype} {images.shape}"
     if images.ndim == 4 and images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
@@ -301,28 +306,23 @@ def _array(path: pathlib.Path, split: str) -> _Found:
         or (images.ndim == 4) != (images.shape[-1] in _CHANNELS)
         or 0 in images.shape
     ):
-        raise InputError(
-            f"{given}; images are [P, H, W], or [P, H, W, C] with C = 1, 3 or 4: bring the array "
-            "into this form"
-        )
+        raise InputError(f"{given}: give an array [P, H, W], or [P, H, W, C] with C = 1, 3 or 4")
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype.newbyteorder("=") in (np.uint8, np.uint16, np.bool_):
         assumed = f"{images.dtype} pixels in the range of their type"
         return _Found(len(images), images.__getitem__, assumed)
     if images.dtype.kind != "f":
-        raise InputError(
-            f"{given}; pixels are uint8, uint16 or bool, and other numbers float: convert them"
-        )
+        raise InputError(f"{given}: convert them to uint8, uint16, bool or float")
     lows, highs = zip(*((image.min(), image.max()) for image in images), strict=True)
     low, high = np.min(lows), np.max(highs)
     if not np.isfinite([low, high]).all():
         bad = int(np.isfinite(np.add(lows, highs)).argmin())
-        raise InputError(f"{path}: image {bad} has values that are not finite; take it out")
-    if max(-low, high) > _FARTHEST:
+        raise InputError(f"{path}: image {bad} has values that are not finite: remove it")
+    if max(-low, high) > _LARGEST_NORMALISED:
         raise InputError(
-            f"{path} holds float numbers from {low:g} to {high:g}, which are neither pixels from 0 "
-            "to 1 nor normalised: save pixels from 0 to 255 as uint8"
+            f"{path} holds floats from {low:g} to {high:g}, which are neither pixels in [0, 1] nor "
+            "normalised: save pixels from 0 to 255 as uint8"
         )
     normalised = low < 0 or high > 1
     assumed = "taken as normalised already" if normalised else "taken as pixels"
@@ -334,11 +334,11 @@ def _tfds_set(name: str, split: str, data_dir: str | None) -> _Found:
     try:
         examples = prepared(name, split, data_dir)
     except InputError as error:
-        raise InputError(f"images={name!r} is no folder, and {error}") from error
+        raise InputError(f"images={name!r} is not a folder, and {error}") from error
 
     def read(number: int) -> Pixels:
         with (
-            reading(f"image {number} of {name}", "an image", "prepare the set anew"),
+            reading(f"image {number} of {name}", "an image", "prepare the set again"),
             PIL.Image.open(io.BytesIO(examples[number]["image"])) as image,
         ):
             return decode(image)

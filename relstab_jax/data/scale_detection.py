@@ -12,7 +12,7 @@ from relstab_jax.errors import InputError
 
 
 def task_number(task: int | str) -> int:
-    """Returns 1 or 2 for a task given as 1, 2, "task1" or "task2".
+    """Returns 1 or 2 for a task given as 1, 2, "1", "2", "task1" or "task2".
 
     Raises:
         InputError: for any other task.
@@ -28,9 +28,9 @@ def points(
 ) -> tuple[Int[np.ndarray, "n 2"], Int[np.ndarray, "n"]]:
     """Returns every point of a one-dimensional task (Section 4).
 
-    Task 1 is periodic: with d the distance of the active pixels on the ring, +1 for
-    d < xi - gap/2, -1 for d >= xi + gap/2, and no point between. Task 2 has label +1 where both
-    pixels lie in the same of the size/xi patches, else -1, and no gap.
+    In Task 1 the label is +1 for d < xi - gap/2 and -1 for d >= xi + gap/2, where d is the distance
+    of the active pixels on a ring; there are no points in between. In Task 2 the label is +1 if
+    both pixels lie in the same of the size/xi patches, and -1 otherwise.
 
     Args:
         task: 1 or 2.
@@ -42,7 +42,7 @@ def points(
         The positions i < j of the active pixels, and the labels, +1 or -1.
 
     Raises:
-        InputError: where the task is not defined, or one label has no point.
+        InputError: if the task is undefined, or one label has no point.
     """
     task = task_number(task)
     _check_scales(size, xi, gap)
@@ -72,17 +72,17 @@ def _check_labels(labels: Int[np.ndarray, " n"], **setting: int | str | bool) ->
         if label not in labels:
             given = ", ".join(f"{name}={value}" for name, value in setting.items())
             raise InputError(
-                f"no point has label {label:+d} for {given}: move xi or narrow the gap"
+                f"no point has label {label:+d} for {given}: change xi or reduce the gap"
             )
 
 
 def _labels(distance: np.ndarray, xi: int, gap: int) -> Int[np.ndarray, " n"]:
-    """Returns +1 for distances below xi - gap/2, -1 from xi + gap/2 on, 0 between."""
+    """Returns +1 for distances below xi - gap/2, -1 for xi + gap/2 and above, 0 in between."""
     return np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
 
 
 def images(positions: Int[Array, "*P 2"], size: int) -> Float[Array, "*P L 1"]:
-    """Draws points: √(L/2) at each of the two positions, 0 elsewhere (Section 4, Setup)."""
+    """Makes images: √(L/2) at the two positions of a point, 0 elsewhere (Section 4, Setup)."""
     return (size / 2) ** 0.5 * jax.nn.one_hot(positions, size).sum(axis=-2)[..., None]
 
 
@@ -97,9 +97,15 @@ def deform(
 ) -> Int[Array, "*P 2"]:
     """Moves each active pixel by one, left or right with probability 1/2 (Section 4).
 
-    Task 1 wraps around the ring, or stays at the border for boundary="clamp", as the authors'
-    program has it. In Task 2 a move out of the patch, and so out of the image, is undone: labels
-    never change.
+    Args:
+        key: random key of this deformation.
+        positions: positions of the active pixels.
+        task: 1 or 2. In Task 2, pixels stay where the move would leave their patch, so that labels
+            never change.
+        size: L, pixels of the input.
+        xi: the characteristic scale ξ, in pixels.
+        boundary: for Task 1, "wrap" for a ring; "clamp" to stay at the border instead, as in the
+            authors' program.
     """
     moved = positions + jax.random.rademacher(key, positions.shape, positions.dtype)
     if task_number(task) == 2:
@@ -130,7 +136,7 @@ class Moves:
 
 
 class Split(NamedTuple):
-    """Disjoint indices of points, each part with as many of one label as of the other."""
+    """Indices of points in three disjoint parts, in each of which both labels are as frequent."""
 
     train: Int[Array, "P"]
     validation: Int[Array, "V"]
@@ -140,25 +146,26 @@ class Split(NamedTuple):
 def split_sizes(
     labels: Int[np.ndarray, "n"], train: int, validation: int, test: int | None = None
 ) -> tuple[int, int, int]:
-    """Returns how many points of each label the three parts of a `split` have.
+    """Returns the number of points of each label in the three parts of a `split`.
 
     Raises:
-        InputError: where the points do not suffice for it, or a number is odd.
+        InputError: if there are too few points, or a number is odd or below 2.
     """
     rarest = int(min((labels == 1).sum(), (labels == -1).sum()))
     numbers = {"train_points": train, "validation_points": validation}
-    numbers |= {} if test is None else {"test_points": test}
+    if test is not None:
+        numbers["test_points"] = test
     for name, number in numbers.items():
         if number < 2 or number % 2:
             raise InputError(f"{name}={number} must be even and at least 2, half of each label")
     rest = rarest - train // 2 - validation // 2
-    given = " and ".join(f"{name}={number}" for name, number in numbers.items())
     if rest < 1:
         raise InputError(
             f"train_points={train} and validation_points={validation} leave no test point: the "
             f"rarer label has {rarest} points, so together they can be at most {2 * (rarest - 1)}"
         )
     if test and test // 2 > rest:
+        given = " and ".join(f"{name}={number}" for name, number in numbers.items())
         raise InputError(
             f"{given} are too many: the rarer label has {rarest} points, so together they can be "
             f"at most {2 * rarest}"
@@ -176,14 +183,14 @@ def split(
     """Draws balanced training, validation and test points.
 
     Args:
-        key: of this split.
+        key: random key of this split.
         labels: +1 or -1 for each point of the task.
         train: number of training points, even.
         validation: number of validation points, even.
-        test: number of test points, even; all the others, as long as they are balanced, for None.
+        test: number of test points, even; None for all others that leave both labels as frequent.
 
     Raises:
-        InputError: as `split_sizes`.
+        InputError: as `split_sizes` does.
     """
     sizes = split_sizes(labels, train, validation, test)
     keys = jax.random.split(key)
@@ -201,23 +208,23 @@ def points_2d(
 ) -> tuple[Int[np.ndarray, "n 2 2"], Int[np.ndarray, "n"]]:
     """Returns every point of the two-dimensional task (Section 3, Fig. 5a).
 
-    With d the distance of the active pixels, +1 for d < xi - gap/2 and -1 for d >= xi + gap/2;
-    pairs between are left out. Every unordered pair of pixels appears once.
+    The label is +1 for d < xi - gap/2 and -1 for d >= xi + gap/2, where d is the distance of the
+    active pixels; there are no points in between. Every unordered pair of pixels appears once.
 
     Args:
         size: pixels along each axis.
         xi: the characteristic scale ξ, in pixels.
         gap: g, in pixels.
-        rule: d is the Euclidean distance for "L2", the larger of the distances along the axes for
-            "Linf"; for "quadrant" a pair is +1 where both pixels lie in the same quadrant of the
-            image, of side xi, else -1, and there is no gap.
+        rule: "L2" for the Euclidean distance; "Linf" for the larger of the distances along the
+            axes; "quadrant" for the label +1 if both pixels lie in the same quadrant of the image,
+            of side xi, and -1 otherwise.
         periodic: whether distances are those on a torus.
 
     Returns:
         The (row, column) of both active pixels, and the labels, +1 or -1.
 
     Raises:
-        InputError: where the task is not defined, or one label has no point.
+        InputError: if the task is undefined, or one label has no point.
     """
     _check_scales(size, xi, gap)
     pixels = np.stack(np.divmod(np.arange(size**2), size), axis=1)
@@ -233,7 +240,7 @@ def points_2d(
         if 2 * xi != size or gap or periodic:
             raise InputError(
                 f"rule='quadrant' needs xi={size / 2:g}, half of size={size}, gap=0 and "
-                f"periodic=False; given were xi={xi}, gap={gap}, periodic={periodic}"
+                f"periodic=False, not xi={xi}, gap={gap} and periodic={periodic}"
             )
         labels = np.where((first // xi == second // xi).all(axis=1), 1, -1)
     else:
@@ -244,7 +251,7 @@ def points_2d(
 
 
 def images_2d(positions: Int[Array, "*P 2 2"], size: int) -> Float[Array, "*P d d 1"]:
-    """Draws points of the two-dimensional task: d²/2 at each of the two positions, 0 elsewhere."""
+    """Makes images of the two-dimensional task: d²/2 at the two positions, 0 elsewhere."""
     flat = positions[..., 0] * size + positions[..., 1]
     drawn = size**2 / 2 * jax.nn.one_hot(flat, size**2).sum(axis=-2)
     return drawn.reshape(*drawn.shape[:-1], size, size, 1)
@@ -253,15 +260,15 @@ def images_2d(positions: Int[Array, "*P 2 2"], size: int) -> Float[Array, "*P d 
 def deform_2d(
     key: Key[Array, ""], positions: Int[Array, "*P 2 2"], *, size: int, moves: str = "unit_vector"
 ) -> Int[Array, "*P 2 2"]:
-    """Moves each active pixel by at most one along each axis, and not out of the image.
+    """Moves each active pixel by at most one along each axis, but not out of the image.
 
     Args:
-        key: of this deformation.
+        key: random key of this deformation.
         positions: (row, column) of the active pixels.
         size: pixels along each axis.
-        moves: "unit_vector" rounds a random unit vector to the grid, as the authors' program does:
-            a pixel never stays, and moves diagonally with probability 1/3. With "neighbours" it
-            goes to one of the eight around it or stays, each as likely (Section 3).
+        moves: "unit_vector" to round a random unit vector to the grid, as in the authors' program:
+            a pixel never stays, and moves diagonally with probability 1/3. "neighbours" to move to
+            one of the eight adjacent pixels or stay, all with the same probability (Section 3).
     """
     if moves == "unit_vector":
         angle = jax.random.uniform(key, positions.shape[:-1], maxval=2 * np.pi)

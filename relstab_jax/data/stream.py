@@ -1,4 +1,4 @@
-"""Photographs of a set that does not fit in memory, decoded in parallel when they are needed."""
+"""Photographs of a set that does not fit in memory, decoded in parallel on access."""
 
 import logging
 import math
@@ -15,29 +15,30 @@ import PIL.Image
 from jaxtyping import Array, Int, Key, UInt8
 
 from relstab_jax.data.images import decoded, prepared
-from relstab_jax.data.photographs import cut
+from relstab_jax.data.photographs import central_square
 from relstab_jax.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-AREA = 0.08, 1.0  # of a random crop, as a share of the photograph's, as torchvision trains
-ASPECT = 3 / 4, 4 / 3  # its width over its height
+# Ranges of random crops, as in torchvision.
+AREA = 0.08, 1.0  # as a fraction of the photograph's area
+ASPECT = 3 / 4, 4 / 3  # width over height
 
 
 class Stream:
-    """The photographs of some splits of a set prepared by TFDS, numbered one split after the other.
+    """The photographs of some splits of a prepared set, numbered one split after the other.
 
-    A photograph that cannot be decoded is reported, and the next one stands in its place.
+    A photograph that cannot be decoded is logged, and replaced by the next one that can.
 
     Args:
-        name: of the set, such as "imagenet2012".
-        splits: in TFDS's notation, such as ["train", "validation[:500]"].
-        data_dir: the folder of TFDS's sets; TFDS's own default for None.
-        size: n, pixels along each axis of what is given out, in red, green and blue.
+        name: name of the set in TFDS, such as "imagenet2012".
+        splits: splits in TFDS's notation, such as ["train", "validation[:500]"].
+        data_dir: the folder of TFDS's sets; None for TFDS's default.
+        size: n, pixels along each axis of the returned RGB images.
         augment: whether to crop and flip at random where keys are given.
 
     Raises:
-        InputError: as `images.prepared`.
+        InputError: as `images.prepared` does.
     """
 
     def __init__(
@@ -54,22 +55,25 @@ class Stream:
 
     @property
     def damaged(self) -> int:
-        """How many photographs could not be decoded so far."""
+        """Number of photographs that could not be decoded so far."""
         return len(self._damaged)
 
     def __getitem__(self, numbers: Int[np.ndarray, " P"]) -> UInt8[np.ndarray, "P n n 3"]:
-        """Returns the central squares of some photographs."""
+        """Returns the central squares of the photographs with these numbers."""
         return np.concatenate([images for images, _ in self.batches(numbers[:, None])])
 
     def batches(
         self, numbers: Int[np.ndarray, "N ..."], keys: Key[Array, "..."] | None = None
     ) -> Iterator[tuple[UInt8[np.ndarray, "... n n 3"], Int[np.ndarray, "..."]]]:
-        """Gives out N batches of photographs and labels, read ahead by several threads.
+        """Yields N batches of photographs and labels, read ahead by several threads.
 
         Args:
-            numbers: of the photographs in each batch.
-            keys: of random crops and flips, broadcast to a batch. They depend on the key and on the
-                photograph's number alone. For None, central squares are cut.
+            numbers: numbers of the photographs in each batch.
+            keys: random keys, broadcast to the shape of a batch. A photograph's crop and flip
+                depend only on its key and its number. None for central squares.
+
+        Raises:
+            InputError: if no photograph of the set can be decoded.
         """
         shape = numbers.shape[1:]
         size = math.prod(shape)
@@ -81,9 +85,9 @@ class Stream:
         def read(index: int, number: int) -> tuple[np.ndarray, int]:
             photograph, label = self._decoded(number)
             if entropy is None:
-                return cut(photograph, self._size), label
+                return central_square(photograph, self._size), label
             random = np.random.default_rng([*entropy[index % size], number])
-            return random_crop(random, photograph, self._size), label
+            return random_resized_crop(random, photograph, self._size), label
 
         threads = os.cpu_count() or 1
         ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(size, threads))
@@ -102,7 +106,7 @@ class Stream:
             example: dict[str, Any] = self._sources[split][n - int(self._starts[split])]
             try:
                 return decoded(example), int(example["label"])
-            except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors
                 self._report(n, error)
         raise InputError(f"no photograph of {self._name} can be decoded")
 
@@ -113,19 +117,26 @@ class Stream:
             self._damaged.add(number)
             count = len(self._damaged)
         _log.warning(
-            "photograph %d of %s cannot be decoded (%s), and the next one stands in its place: "
-            "%d so far",
-            *(number, self._name, error, count),
+            "photograph %d of %s cannot be decoded (%s), so the next one replaces it: %d so far",
+            number,
+            self._name,
+            error,
+            count,
         )
 
 
-def random_crop(
+def random_resized_crop(
     random: np.random.Generator, photograph: PIL.Image.Image, size: int
 ) -> UInt8[np.ndarray, "n n 3"]:
-    """Returns a random part of a photograph, resized, in half of the cases as its mirror image.
+    """Crops a random part of a photograph, resizes it, and mirrors it with probability 1/2.
 
-    Area and aspect ratio are drawn as torchvision's `RandomResizedCrop` draws them: where ten
-    draws do not fit into the photograph, it is its central part of the nearest allowed aspect.
+    Draws area and aspect ratio like torchvision's `RandomResizedCrop`. If ten draws do not fit into
+    the photograph, takes its central part with the nearest allowed aspect ratio.
+
+    Args:
+        random: NumPy's generator, which is advanced.
+        photograph: of any size, in RGB.
+        size: n, pixels along each axis of the result.
     """
     width, height = photograph.size
     for _ in range(10):

@@ -1,17 +1,14 @@
-"""AlexNet (Krizhevsky 2014), for CIFAR, for single-channel images and for ImageNet."""
+"""AlexNet (Krizhevsky 2014) for CIFAR, for single-channel images and for ImageNet."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
-from relstab_jax.models import layers, weights
-from relstab_jax.models.dropout import Dropout
-from relstab_jax.models.model import Model, Variables, from_flax
+from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.model import Model, from_flax
 
 NAMES = ("AlexNet", "alexnet")
 
@@ -20,11 +17,11 @@ class AlexNet(nn.Module):
     """Five convolutions and three dense layers, named as in PyTorch's state dict.
 
     Attributes:
-        imagenet: whether it is torchvision's form, with large filters, overlapping pooling and an
-            average pooling to 6×6, or the CIFAR form, with 3×3 filters and 2×2 pooling, whose
-            single-channel inputs are padded by 2 pixels of zeros.
-        num_classes: number of outputs; 0 leaves the output layer out.
-        hidden: whether there are the two dense layers before it.
+        imagenet: True for torchvision's form, with large filters, overlapping max-pooling and an
+            average pooling to 6×6; False for the CIFAR form, with 3×3 filters and 2×2 max-pooling,
+            which pads single-channel images by 2 pixels of zeros.
+        num_classes: number of outputs; 0 for a network without its output layer.
+        hidden: whether to have the two dense layers before the output layer.
     """
 
     imagenet: bool
@@ -36,7 +33,7 @@ class AlexNet(nn.Module):
         self, x: Float[Array, "P H W C"], train: bool = False, axis_name: str | None = None
     ) -> Float[Array, "P classes"]:
         """Returns the outputs."""
-        n = 0
+        n = 0  # the index in PyTorch's nn.Sequential
         if not self.imagenet and x.shape[-1] == 1:
             x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
             n = 1
@@ -51,18 +48,18 @@ class AlexNet(nn.Module):
         ):
             layer = f"features.{n}"
             x = layers.Conv(width, filter_size, stride, padding, name=layer)(x)
-            x = layers.activate(self, layer, x)
+            x = features.activate(self, layer, x)
             n += 2
             if pooled:
-                x = layers.max_pool(self, f"features.{n}", x, window, stride=2)
+                x = features.max_pool(self, f"features.{n}", x, window, stride=2)
                 n += 1
         if self.imagenet:
             x = layers.adaptive_average_pool(x, 6)
         x = layers.flatten(x)
         for layer in ("classifier.1", "classifier.4") if self.hidden else ():
-            x = Dropout(0.5, train, axis_name)(x)
-            x = layers.activate(self, layer, layers.Dense(4096, name=layer)(x))
-        return layers.output(self, "classifier.6", x, self.num_classes)
+            x = layers.Dropout(0.5, train, axis_name)(x)
+            x = features.activate(self, layer, layers.dense(x, 4096, name=layer))
+        return features.output(self, "classifier.6", x, self.num_classes)
 
 
 def build(
@@ -72,43 +69,35 @@ def build(
 
     Args:
         name: "AlexNet" for the CIFAR form, "alexnet" for torchvision's.
-        num_classes: number of outputs; 0 leaves the output layer out.
+        num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images. The CIFAR form pads single-channel images to
-            image_size + 4.
-        hidden: whether there are the two dense layers before the outputs; if not given, where there
-            are outputs.
+            image_size + 4 pixels.
+        hidden: whether to have the two dense layers before the output layer; None for networks with
+            an output layer only.
 
     Raises:
-        InputError: for images that the poolings reduce to nothing.
+        InputError: for images that the strides and poolings would reduce to nothing.
     """
     imagenet = name == "alexnet"
-    smallest = 63 if imagenet else 15 - 4 * (channels == 1)
+    smallest = 63 if imagenet else 11 if channels == 1 else 15
     if image_size < smallest:
         raise InputError(
-            f"image_size={image_size}: {name} needs at least {smallest} pixels for its poolings"
+            f"image_size={image_size} is too small for {name}: use at least {smallest} pixels"
         )
-    net = AlexNet(imagenet, num_classes, num_classes > 0 if hidden is None else hidden)
+    if hidden is None:
+        hidden = num_classes > 0
+    net = AlexNet(imagenet, num_classes, hidden)
     return from_flax(net, image_size=image_size, channels=channels)
 
 
-def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
-    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
-    # The padding of single-channel images counts as layer 0.
+def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
+    """Returns the arguments of `build` for a network whose tensors have these shapes."""
+    # For single-channel images, the padding is layer 0 of `features`.
     padded = not any(tensor.startswith("features.0.") for tensor in shapes)
     return {
-        "num_classes": weights.outputs(shapes, "classifier.6"),
+        "num_classes": pytorch.outputs(shapes, "classifier.6"),
         "image_size": 224 if name == "alexnet" else 28 if padded else 32,
-        "channels": 1 if padded else weights.dimension(shapes, "features.0.weight", 1, otherwise=3),
+        "channels": 1 if padded else pytorch.dimension(shapes, "features.0.weight", 1, default=3),
         "hidden": any(tensor.startswith("classifier.") for tensor in shapes),
     }
-
-
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps the authors' state dict (AlexNet) or torchvision's (alexnet).
-
-    Raises:
-        InputError: for a missing, surplus or mis-shaped tensor.
-    """
-    model = build(name, **form(name, weights.shapes(state_dict)))
-    return weights.to_variables(model, state_dict)

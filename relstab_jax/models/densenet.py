@@ -1,15 +1,17 @@
-"""Fully connected networks in the NTK parametrisation (Jacot et al. 2018)."""
+"""Fully connected networks in the NTK parametrisation (Jacot et al. 2018).
+
+The paper calls them DenseNetL2, L4 and L6. They are not the densely connected convolutional
+networks of Huang et al. 2017, which are also called DenseNet.
+"""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 from jaxtyping import Array, Float
 
-from relstab_jax.models import layers, weights
-from relstab_jax.models.model import Model, Variables, from_flax
+from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.model import Model, from_flax
 
 _DEPTHS = {"DenseNetL2": 2, "DenseNetL4": 4, "DenseNetL6": 6}
 NAMES = tuple(_DEPTHS)
@@ -20,8 +22,12 @@ _WIDTH = 64
 class ScaledDense(nn.Module):
     """A dense layer x · w / √d + b, or x · w / d for the last, with d the length of x.
 
-    w and b are N(0, 1) at initialisation. The last layer has a b too, which nothing uses: it is
-    among the parameters of the PyTorch original.
+    w and b are N(0, 1) at initialisation. The last layer has an unused b, as the authors' PyTorch
+    program has.
+
+    Attributes:
+        features: K, number of neurons.
+        last: whether it is the last layer.
     """
 
     features: int
@@ -38,7 +44,12 @@ class ScaledDense(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Dense layers of 64 neurons with ReLU, and a linear output layer: `depth` in all."""
+    """A fully connected network: layers of 64 neurons with ReLU, and a linear output layer.
+
+    Attributes:
+        depth: number of layers, with the output layer.
+        num_classes: number of outputs; 0 for a network without its output layer.
+    """
 
     depth: int
     num_classes: int
@@ -51,13 +62,17 @@ class DenseNet(nn.Module):
         x = layers.flatten(x)
         for n in range(self.depth - 1):
             z = ScaledDense(_WIDTH, last=False, name=f"fcn.{n}")(x)
-            x = layers.activate(self, f"fcn.{n}", z)
+            x = features.activate(self, f"fcn.{n}", z)
         if self.num_classes == 0:
             return x
-        layer = f"fcn.{self.depth - 1}"
+        layer = _output_layer(self.depth)
         x = ScaledDense(self.num_classes, last=True, name=layer)(x)
-        layers.keep(self, f"{layer}:pre", x)
+        features.sow(self, f"{layer}:pre", x)
         return x
+
+
+def _output_layer(depth: int) -> str:
+    return f"fcn.{depth - 1}"
 
 
 def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
@@ -65,28 +80,18 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
 
     Args:
         name: "DenseNetL2", "DenseNetL4" or "DenseNetL6", by the number of layers.
-        num_classes: number of outputs; 0 leaves the output layer out.
+        num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images.
     """
     return from_flax(DenseNet(_DEPTHS[name], num_classes), image_size=image_size, channels=channels)
 
 
-def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
-    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
+    """Returns the arguments of `build` for a network whose tensors have these shapes."""
     return {
-        "num_classes": weights.outputs(shapes, f"fcn.{_DEPTHS[name] - 1}", "w", axis=1),
-        # The variables depend on the shape of the images only through the number of values.
+        "num_classes": pytorch.outputs(shapes, _output_layer(_DEPTHS[name]), bias="b"),
+        # The variables depend only on the number of values of an image: one pixel will do.
         "image_size": 1,
-        "channels": weights.dimension(shapes, "fcn.0.w", 0, otherwise=3 * 32**2),
+        "channels": pytorch.dimension(shapes, "fcn.0.w", 0, default=3 * 32**2),
     }
-
-
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps a state dict with `fcn.{n}.w` [d, K] and `fcn.{n}.b` [K].
-
-    Raises:
-        InputError: for a missing, surplus or mis-shaped tensor.
-    """
-    model = build(name, **form(name, weights.shapes(state_dict)))
-    return weights.to_variables(model, state_dict)

@@ -1,16 +1,13 @@
-"""EfficientNet-B0 (Tan & Le 2019), with the stem of stride 1 of its CIFAR version."""
+"""EfficientNet-B0 (Tan & Le 2019) for CIFAR: its first convolution has stride 1."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 from jaxtyping import Array, Float
 
-from relstab_jax.models import layers, weights
-from relstab_jax.models.dropout import Dropout
-from relstab_jax.models.model import Model, Variables, from_flax
+from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.model import Model, from_flax
 
 NAMES = ("EfficientNetB0",)
 
@@ -27,7 +24,11 @@ _STAGES = (
 
 
 class SqueezeExcite(nn.Module):
-    """Multiplies each channel by a number in (0, 1) that depends on the means of all of them."""
+    """Multiplies each channel by a number in (0, 1), computed from the means of all channels.
+
+    Attributes:
+        squeezed: number of hidden neurons.
+    """
 
     squeezed: int
 
@@ -40,18 +41,18 @@ class SqueezeExcite(nn.Module):
 
 
 class Block(nn.Module):
-    """1×1 expansion, depthwise convolution, squeeze-excite, 1×1 projection, around them a skip.
+    """1×1 expansion, depthwise convolution, squeeze-excite, 1×1 projection, and a skip connection.
 
     Attributes:
-        expansion: channels inside the block, as a multiple of those of its input. At 1 the
-            expansion is left out, though its parameters exist, as in the PyTorch original.
+        expansion: channels inside the block, as a multiple of those of its input. At 1 there is no
+            expansion, although its parameters exist, as in the authors' PyTorch program.
         channels: channels of the output.
         filter_size: of the depthwise convolution.
         stride: of the depthwise convolution.
-        drop_connect: probability that the block is skipped in training, example by example, where
-            input and output have the same shape.
-        norm: makes a batch-norm from its name.
-        drop: makes a dropout from its probability.
+        drop_connect: probability that an example skips the block in training, where input and
+            output have the same shape.
+        norm: makes a batch-norm with a given name.
+        drop: makes a dropout with a given probability.
     """
 
     expansion: int
@@ -64,36 +65,36 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "P H W C"]) -> Float[Array, "P H_out W_out K"]:
-        """Returns the representation after the projection and the skip, without activation."""
+        """Returns the projection plus the input where shapes agree, without activation."""
         inside = self.expansion * x.shape[-1]
         expand = layers.Conv(inside, 1, use_bias=False, name="conv1")
         if self.expansion == 1:
             self.norm(name="bn1", train=False)(expand(x))
             y = x
         else:
-            y = layers.activate(self, "conv1", self.norm(name="bn1")(expand(x)), nn.swish)
+            y = features.activate(self, "conv1", self.norm(name="bn1")(expand(x)), nn.swish)
         F = self.filter_size
         y = layers.Conv(
             inside, F, self.stride, F // 2, use_bias=False, depthwise=True, name="conv2"
         )(y)
-        y = layers.activate(self, "conv2", self.norm(name="bn2")(y), nn.swish)
+        y = features.activate(self, "conv2", self.norm(name="bn2")(y), nn.swish)
         y = SqueezeExcite(x.shape[-1] // 4, name="se")(y)
         y = layers.Conv(self.channels, 1, use_bias=False, name="conv3")(y)
         y = self.norm(name="bn3")(y)
         if x.shape == y.shape:
             y = x + self.drop(self.drop_connect, whole_examples=True)(y)
-        return layers.activate(self, "conv3", y, function=lambda y: y)
+        return features.activate(self, "conv3", y, function=lambda y: y)
 
 
 class EfficientNet(nn.Module):
     """A convolution, seven stages of blocks, the mean over space, dropout and a dense layer.
 
     Layers are named as in PyTorch's state dict. The last convolution of a block has no activation:
-    its representation is the output of the block. The gates of squeeze-excite do not show.
+    its representation is the output of the block. Squeeze-excite is not among the features.
 
     Attributes:
-        num_classes: number of outputs; 0 leaves the output layer out.
-        drop_connect: drop-connect probability that the blocks approach, growing linearly from 0.
+        num_classes: number of outputs; 0 for a network without its output layer.
+        drop_connect: p; block n of N has the drop-connect probability p · n / N.
         dropout: dropout probability before the dense layer.
     """
 
@@ -107,9 +108,9 @@ class EfficientNet(nn.Module):
     ) -> Float[Array, "P classes"]:
         """Returns the outputs."""
         norm = partial(layers.BatchNorm, train=train, axis_name=axis_name)
-        drop = partial(Dropout, train=train, axis_name=axis_name)
+        drop = partial(layers.Dropout, train=train, axis_name=axis_name)
         x = layers.Conv(32, 3, padding=1, use_bias=False, name="conv1")(x)
-        x = layers.activate(self, "conv1", norm(name="bn1")(x), nn.swish)
+        x = features.activate(self, "conv1", norm(name="bn1")(x), nn.swish)
         total = sum(blocks for _, _, blocks, _, _ in _STAGES)
         n = 0
         for expansion, channels, blocks, filter_size, stride in _STAGES:
@@ -125,9 +126,9 @@ class EfficientNet(nn.Module):
                     name=f"layers.{n}",
                 )(x)
                 n += 1
-        x = layers.mean_pool(self, "avgpool", x)
+        x = features.mean_pool(self, "avgpool", x)
         x = drop(self.dropout)(x)
-        return layers.output(self, "linear", x, self.num_classes)
+        return features.output(self, "linear", x, self.num_classes)
 
 
 def build(
@@ -143,31 +144,21 @@ def build(
 
     Args:
         name: "EfficientNetB0".
-        num_classes: number of outputs; 0 leaves the output layer out.
+        num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images.
-        drop_connect: drop-connect probability; block n of N has n/N of it. The authors' program
-            leaves out the count of the blocks, so that 0 is what it computes.
+        drop_connect: p; block n = 0, 1, … of N has the drop-connect probability p · n / N. (The
+            authors' program does not count n up, so it computes what p = 0 does.)
         dropout: dropout probability before the dense layer.
     """
     net = EfficientNet(num_classes, drop_connect, dropout)
     return from_flax(net, image_size=image_size, channels=channels)
 
 
-def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
-    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
+def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
+    """Returns the arguments of `build` for a network whose tensors have these shapes."""
     return {
-        "num_classes": weights.outputs(shapes, "linear"),
+        "num_classes": pytorch.outputs(shapes, "linear"),
         "image_size": 32,
-        "channels": weights.dimension(shapes, "conv1.weight", 1, otherwise=3),
+        "channels": pytorch.dimension(shapes, "conv1.weight", 1, default=3),
     }
-
-
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps the authors' state dict.
-
-    Raises:
-        InputError: for a missing, surplus or mis-shaped tensor.
-    """
-    model = build(name, **form(name, weights.shapes(state_dict)))
-    return weights.to_variables(model, state_dict)

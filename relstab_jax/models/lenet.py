@@ -1,22 +1,24 @@
 """LeNet (LeCun et al. 1998) with ReLU and max-pooling."""
 
-from collections.abc import Mapping
 from math import isqrt
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
-from relstab_jax.models import layers, weights
-from relstab_jax.models.model import Model, Variables, from_flax
+from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.model import Model, from_flax
 
 NAMES = ("LeNet",)
 
 
 class LeNet(nn.Module):
-    """Two 5×5 convolutions without padding, each pooled, and three dense layers."""
+    """Two 5×5 convolutions without padding, each with a 2×2 max-pooling, and three dense layers.
+
+    Attributes:
+        num_classes: number of outputs; 0 for a network without its output layer.
+    """
 
     num_classes: int
 
@@ -26,12 +28,12 @@ class LeNet(nn.Module):
     ) -> Float[Array, "P classes"]:
         """Returns the outputs."""
         for layer, pool, width in (("conv1", "pool1", 6), ("conv2", "pool2", 16)):
-            x = layers.activate(self, layer, layers.Conv(width, 5, name=layer)(x))
-            x = layers.max_pool(self, pool, x, 2, stride=2)
+            x = features.activate(self, layer, layers.Conv(width, 5, name=layer)(x))
+            x = features.max_pool(self, pool, x, 2, stride=2)
         x = layers.flatten(x)
         for layer, width in (("fc1", 120), ("fc2", 84)):
-            x = layers.activate(self, layer, layers.Dense(width, name=layer)(x))
-        return layers.output(self, "fc3", x, self.num_classes)
+            x = features.activate(self, layer, layers.dense(x, width, name=layer))
+        return features.output(self, "fc3", x, self.num_classes)
 
 
 def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
@@ -39,33 +41,24 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
 
     Args:
         name: "LeNet".
-        num_classes: number of outputs; 0 leaves the output layer out.
+        num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images.
 
     Raises:
-        InputError: for images that the convolutions and poolings reduce to nothing.
+        InputError: for images that the convolutions and poolings would reduce to nothing.
     """
     if image_size < 16:
-        raise InputError(f"image_size={image_size}: {name} needs at least 16 pixels")
+        raise InputError(f"image_size={image_size} is too small for {name}: use at least 16 pixels")
     return from_flax(LeNet(num_classes), image_size=image_size, channels=channels)
 
 
-def form(name: str, shapes: weights.Shapes) -> dict[str, Any]:
-    """Returns what `build` asks for, read off the shapes of the tensors of a state dict."""
-    last_map = isqrt(weights.dimension(shapes, "fc1.weight", 1, otherwise=400) // 16)
+def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
+    """Returns the arguments of `build` for a network whose tensors have these shapes."""
+    inputs = pytorch.dimension(shapes, "fc1.weight", 1, default=400)
+    last_map = isqrt(inputs // 16)  # pixels along each axis of the 16 channels that fc1 sees
     return {
-        "num_classes": weights.outputs(shapes, "fc3"),
+        "num_classes": pytorch.outputs(shapes, "fc3"),
         "image_size": 4 * max(last_map, 1) + 12,
-        "channels": weights.dimension(shapes, "conv1.weight", 1, otherwise=3),
+        "channels": pytorch.dimension(shapes, "conv1.weight", 1, default=3),
     }
-
-
-def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps a state dict with `conv1`, `conv2`, `fc1`, `fc2` and `fc3`.
-
-    Raises:
-        InputError: for a missing, surplus or mis-shaped tensor.
-    """
-    model = build(name, **form(name, weights.shapes(state_dict)))
-    return weights.to_variables(model, state_dict)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Key
 
+from relstab_jax.models.features import recorded
+
 Variables = Mapping[str, Any]
 Features = Mapping[str, Array]
 
@@ -22,12 +24,12 @@ class Model(NamedTuple):
         init: key -> variables.
         apply: (variables, images [P, ..., C]) -> outputs [P, num_classes], in evaluation mode.
         features: (variables, images [P, ..., C]) -> {layer: f_k [P, ...]}, the representation
-            after the activation of each convolution and dense layer (Eq. 2), first layer first.
-            They are an OrderedDict: `jit` would sort the keys of a dict.
+            after the activation of each convolution and dense layer (Eq. 2), first layer first, as
+            an OrderedDict, since `jit` would sort the keys of a dict.
         train: (variables, images, key, axis_name=None) -> (outputs, variables), in training mode:
-            dropout draws from `key`, batch-norm normalises by the statistics of the batch, taken
-            together over the mapped axis `axis_name` where there is one, and updates the running
-            ones among the variables returned.
+            dropout draws from `key`; batch-norm normalises by the statistics of the batch, averaged
+            over the mapped axis `axis_name` if given, and updates the running statistics in the
+            returned variables.
     """
 
     init: Callable[[Key[Array, ""]], Variables]
@@ -42,18 +44,21 @@ def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
-    """Makes a Model of a Flax module for images [P, image_size, image_size, channels].
+    """Makes a Model from a Flax module for images [P, image_size, image_size, channels].
 
-    The module is called as `net(images, train=False, axis_name=None)` and returns the outputs; it
-    shows its representations by `layers.keep`, with names that end in ":f" (f_k), ":pre" (before
-    the activation) or ":pool" (after a pooling).
+    The Model's `features` takes two options: `pre_activations=True` adds "<layer>:pre", what goes
+    into each activation, and the outputs; `pooled=True` adds "<layer>:pool", the result of each
+    pooling.
 
-    The Model's `features` takes two options: `pre_activations=True` adds "<layer>:pre", where the
-    output layer shows up too, and `pooled=True` adds "<layer>:pool", all in the network's order.
+    Args:
+        net: is called as `net(images, train=False, axis_name=None)`, returns the outputs, and
+            records its representations by the functions of `models.features`.
+        image_size: pixels along each axis.
+        channels: channels of the images.
     """
     dtype = jnp.result_type(float)
 
-    @jax.jit  # which leaves out the forward pass; tracing `lazy_init` takes five times as long
+    @jax.jit  # eliminates the forward pass; tracing `lazy_init` takes five times as long
     def init(key):
         return net.init(key, jnp.zeros((1, image_size, image_size, channels), dtype))
 
@@ -61,14 +66,8 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
         return cast(Array, net.apply(variables, images))
 
     def features(variables, images, *, pre_activations=False, pooled=False):
-        kinds = ("f", *["pre"] * pre_activations, *["pool"] * pooled)
-        _, shown = net.apply(variables, images, mutable=["intermediates"])
-        kept = OrderedDict()
-        for path, x in flat(shown["intermediates"]).items():
-            layer, kind = ".".join(path).split(":")
-            if kind in kinds:
-                kept[layer if kind == "f" else f"{layer}:{kind}"] = x
-        return kept
+        _, updates = net.apply(variables, images, mutable=["intermediates"])
+        return recorded(updates["intermediates"], pre_activations=pre_activations, pooled=pooled)
 
     def train(variables, images, key, *, axis_name=None):
         outputs, updates = net.apply(
@@ -88,19 +87,20 @@ def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_o
     """Returns {layer: filters} of the two-dimensional convolutions, first layer first."""
     params = flat(variables["params"])
     found = {".".join(path[:-1]): x for path, x in params.items() if x.ndim == 4}
-    numbers_as_such = {
-        layer: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)]
-        for layer in found
-    }
-    return OrderedDict(sorted(found.items(), key=lambda item: numbers_as_such[item[0]]))
+
+    def depth(layer: str) -> list[int | str]:
+        """Sorts "layer10" after "layer9"."""
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)]
+
+    return OrderedDict((layer, found[layer]) for layer in sorted(found, key=depth))
 
 
 def shuffled(key: Key[Array, ""], variables: Variables) -> Variables:
-    """Returns the network with the input channels of every convolution in random order (Fig. 3).
+    """Permutes the input channels of the filters of every convolution at random (Fig. 3).
 
-    Every convolution beyond those of single channels has a permutation of its own; biases,
-    batch-norm and dense layers stay as they are. Single filters keep their weights, but meet other
-    channels than those they were trained with.
+    Single filters keep their weights, but act on other channels than those they were trained with.
+    Every convolution has its own permutation. Biases, batch-norm, dense layers, and convolutions
+    with one input channel stay as they are.
     """
     convolutions = list(kernels(variables))
 

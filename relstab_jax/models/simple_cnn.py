@@ -1,10 +1,12 @@
 """The one-dimensional CNN of Section 4, in the NTK parametrisation.
 
-Its inputs are almost empty, so that most patches look like others. Two forms of the network compute
-the same outputs in fewer operations. `build(..., active_pixels=A)` is for batches: where patches do
-not overlap, it computes one patch of each layer for the background and A for each image.
-`outputs` is for many images that are known beforehand, and for every stride: `distinct` finds the
-patches that differ, over all images and positions, and each is computed once.
+Its inputs are almost empty, so most patches are equal. Two variants compute the same outputs in
+fewer operations:
+
+- `build(..., active_pixels=A)` is for batches. If patches do not overlap, each layer computes one
+  patch for the background and A for each image.
+- `outputs` is for images that are known beforehand, and for every stride. `distinct` finds the
+  patches that differ, over all images and positions, and each is computed once.
 """
 
 import math
@@ -29,11 +31,11 @@ def patches(
 ) -> Shaped[Array, "P L_out FC"]:
     """Returns the patches of a circular convolution, flattened to (tap, channel).
 
-    `stride` is 1, or the filter size, which then divides L. The patch of output pixel o begins
-    (F - 1) // 2 pixels left of pixel o * stride, for odd and even F alike.
+    `stride` is 1, or F, which must divide L. The patch of output pixel o begins (F - 1) // 2 pixels
+    left of pixel o * stride, for odd and even F alike.
 
-    Patches and one matrix product make the convolution: under `vmap` over seeds that stays a
-    batched matrix product, which every device runs fast, inside loops too.
+    One matrix product with the patches makes the convolution. Under `vmap` over seeds it becomes a
+    batched matrix product, which is fast on every device, in loops too.
     """
     left = (filter_size - 1) // 2
     if stride == 1:
@@ -43,9 +45,13 @@ def patches(
 
 
 class DistinctRows(NamedTuple):
-    """Images [P, L, C] with few different pixels: pixel l of image p is values[row[p, l]].
+    """Images [P, L, C] with few distinct pixels: pixel l of image p is values[row[p, l]].
 
-    Row 0 is the background. Image p owns rows p·A + 1 .. p·A + A; it need not use all of them.
+    Row 0 is the background. Rows p·A + 1 to p·A + A belong to image p, which may not use them all.
+
+    Attributes:
+        values: the distinct pixels; N = 1 + P·A.
+        row: the index in `values` of each pixel.
     """
 
     values: Float[Array, "N C"]
@@ -53,27 +59,27 @@ class DistinctRows(NamedTuple):
 
     @property
     def active(self) -> int:
-        """A, how many rows each image owns."""
+        """A, the number of rows that belong to each image."""
         return (len(self.values) - 1) // len(self.row)
 
     def images(self) -> Float[Array, "P L C"]:
-        """Returns the images in full."""
+        """Returns the images [P, L, C]."""
         return self.values[self.row]
 
 
 def first_of_each_row(
     x: Shaped[Array, "P L C"], row: Int[Array, "P L"], active: int
 ) -> Shaped[Array, "N C"]:
-    """Returns the first pixel of each row in use, zeros for the background."""
+    """Returns the first pixel of the images with each row, zeros for the background."""
     P, _, C = x.shape
     owned = 1 + jnp.arange(P * active).reshape(P, active, 1)
-    where = (row[:, None, :] == owned).argmax(axis=-1)
-    pixels = jnp.take_along_axis(x, where[..., None], axis=1)
+    first = (row[:, None, :] == owned).argmax(axis=-1)
+    pixels = jnp.take_along_axis(x, first[..., None], axis=1)
     return jnp.concatenate([jnp.zeros((1, C), x.dtype), pixels.reshape(P * active, C)])
 
 
 def distinct_pixels(x: Float[Array, "P L C"], active: int) -> DistinctRows:
-    """Finds the `active` pixels of each image that are not zero; with more of them, all is NaN."""
+    """Finds the nonzero pixels of each image; NaN everywhere if one has more than `active`."""
     nonzero = (x != 0).any(axis=-1)
     nth = nonzero.cumsum(axis=1)
     row = jnp.where(nonzero, nth + active * jnp.arange(len(x))[:, None], 0)
@@ -82,26 +88,27 @@ def distinct_pixels(x: Float[Array, "P L C"], active: int) -> DistinctRows:
 
 
 def distinct_patches(x: DistinctRows, filter_size: int) -> DistinctRows:
-    """Returns `patches` with stride F: those that meet an active pixel, and the background's.
+    """Returns the patches with stride F: those with an active pixel, and that of the background.
 
-    Where several active pixels of an image meet in one patch, it is the row of the last.
+    The row of a patch with several active pixels is that of the last one.
     """
     met = patches(x.row[..., None], filter_size, filter_size)
     row = met.max(axis=-1)
     rows_met = first_of_each_row(met, row, x.active)
     N = len(rows_met)
-    # A product with 0 and 1: unlike that of indexing, its gradient is deterministic on a GPU.
+    # A product with zeros and ones: its gradient is deterministic on a GPU, unlike indexing's.
     select = jax.nn.one_hot(rows_met.reshape(-1), N, dtype=x.values.dtype)
     return DistinctRows((select @ x.values).reshape(N, -1), row)
 
 
 class DistinctPatches(NamedTuple):
-    """P images in which every patch is held once, however often it occurs.
+    """P images as the distinct patches of each layer. A leading axis S is that of seeds.
 
     Attributes:
-        pixels: the pixels that differ [N_0, C].
-        rows: for each layer k, the patches that differ [N_k, F]: row of layer k - 1 at each tap.
-        positions: row of the last layer at each of its pixels [P, L_K].
+        pixels: the distinct pixels [N_0, C].
+        rows: for each layer k, its distinct patches [N_k, F]: for each tap, the index of a distinct
+            pixel (k = 1) or patch of layer k - 1.
+        positions: for each pixel of the last layer, the index of its patch [P, L_K].
     """
 
     pixels: Float[Array | np.ndarray, "*S N C"]
@@ -112,7 +119,7 @@ class DistinctPatches(NamedTuple):
 def distinct(
     images: Float[np.ndarray, "P L C"], filter_size: int, strides: tuple[int, ...]
 ) -> DistinctPatches:
-    """Finds the patches of each layer that differ, on the host."""
+    """Finds the distinct patches of each layer, on the host."""
     P, L, C = images.shape
     pixels, row = np.unique(images.reshape(-1, C), axis=0, return_inverse=True)
     row = row.reshape(P, L)
@@ -126,7 +133,7 @@ def distinct(
 
 
 def stacked(of_seeds: Sequence[DistinctPatches]) -> DistinctPatches:
-    """Stacks the images of several seeds; with fewer patches than another, row 0 is repeated."""
+    """Stacks the images of several seeds, padded with zeros to the most patches of a seed."""
 
     def stack(*arrays: np.ndarray) -> np.ndarray:
         longest = max(len(a) for a in arrays)
@@ -140,8 +147,9 @@ def outputs(
 ) -> Float[Array, "T P classes"]:
     """Returns the outputs of T networks, whose filters are `decay` times those of `variables`.
 
-    A convolution multiplies each distinct row by the filter of each tap and adds up the products
-    that meet in a patch, since patches outnumber the rows that they are made of.
+    Each layer multiplies every distinct pixel (or patch of the layer before) by every tap of the
+    filters, and then adds up the products in each patch. That takes fewer operations than to
+    multiply patches, of which there are more.
     """
     params = variables["params"]
     T = len(decay)
@@ -162,7 +170,12 @@ def _activation(z: Float[Array, "*N H"], filter_size: int) -> Float[Array, "*N H
 
 
 class Conv(nn.Module):
-    """√F · ReLU(decay · patches · w / √(F · C_in) + b), with w, b ~ N(0, 1) at initialisation."""
+    """√F · ReLU(decay · patches · w / √(F · C_in) + b), with w, b ~ N(0, 1) at initialisation.
+
+    Attributes:
+        width: H, output channels.
+        filter_size: F.
+    """
 
     width: int
     filter_size: int
@@ -181,7 +194,12 @@ class Conv(nn.Module):
 
 
 class MeanReadout(nn.Module):
-    """alpha · (mean over space · β / H + c), with β, c ~ N(0, 1) at initialisation."""
+    """alpha · (mean over space · β / H + c), with β, c ~ N(0, 1) at initialisation.
+
+    Attributes:
+        num_classes: number of outputs.
+        alpha: factor on the outputs.
+    """
 
     num_classes: int
     alpha: float
@@ -196,7 +214,7 @@ class MeanReadout(nn.Module):
 
 
 class SimpleCNN(nn.Module):
-    """Circular convolutions f_1 .. f_K, one for each stride, then a linear readout."""
+    """Circular convolutions f_1, …, f_K, one for each stride, and a linear readout; see `build`."""
 
     width: int
     filter_size: int
@@ -209,7 +227,7 @@ class SimpleCNN(nn.Module):
     def __call__(
         self, x: Float[Array, "P L C"], decay: Float[Array, ""] | float = 1.0
     ) -> tuple[Float[Array, "P classes"], Features]:
-        """Returns the outputs and {"conv1": f_1 [P, L_1, H], ...}, with filters times `decay`."""
+        """Returns the outputs and {"conv1": f_1 [P, L_1, H], …}, for filters times `decay`."""
         features = OrderedDict()
         rows = distinct_pixels(x, self.active_pixels) if self.active_pixels else None
         for k, stride in enumerate(self.strides, start=1):
@@ -225,13 +243,13 @@ class SimpleCNN(nn.Module):
 
 
 def kernels(variables: Variables) -> list[Float[Array, "F _ H"]]:
-    """Returns the raw filters w_1 .. w_K, first layer first: what the ridge acts on."""
+    """Returns the unscaled filters w_1, …, w_K, on which the ridge acts, first layer first."""
     params = variables["params"]
     return [params[f"conv{k}"]["kernel"] for k in range(1, len(params))]
 
 
 def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variables:
-    """Returns the variables with every filter multiplied by `factor`."""
+    """Multiplies every filter by `factor`."""
     return jax.tree_util.tree_map_with_path(
         lambda path, x: x * factor if "conv" in path[1].key and path[2].key == "kernel" else x,
         variables,
@@ -254,7 +272,7 @@ def build(
 ) -> Model:
     """Makes the CNN of Section 4 for inputs [P, image_size, channels].
 
-    The Model's `apply` takes an option: `decay` multiplies every filter.
+    The Model's `apply` takes the option `decay`, a factor on every filter.
 
     Args:
         name: "SimpleCNN".
@@ -265,15 +283,15 @@ def build(
         depth: K, number of convolution layers.
         filter_size: F.
         stride: 1 or F.
-        strided_layers: how many of the first layers have the stride, the others having 1. All by
-            default, as Section 4.2 has it; 1 is what the authors' published program computes.
-        alpha: factor on the output.
-        active_pixels: a promise that no image has more pixels that are not zero, which saves time
-            where every layer has stride F; outputs are NaN where it is broken.
+        strided_layers: the first so many layers have stride `stride`, the others 1. None for all,
+            as in Section 4.2; the authors' published program computes 1.
+        alpha: factor on the outputs.
+        active_pixels: an upper bound on the nonzero pixels of an image. It saves time if every
+            layer has stride F; outputs are NaN if an image has more.
 
     Raises:
-        InputError: for any other stride, a filter larger than the input, or strides that do not
-            divide it.
+        InputError: for another stride, a filter larger than the input, strides that do not divide
+            the input, or sizes below 1.
     """
     if min(width, depth, filter_size) < 1:
         raise InputError(
@@ -309,7 +327,11 @@ def build(
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps `conv.{k}.w` [H, C_in, F], `conv.{k}.b`, `beta` [H, classes] and `biasFinal`."""
+    """Maps `conv.{k}.w` [H, C_in, F], `conv.{k}.b` [H], `beta` [H, classes], `biasFinal` [classes].
+
+    Raises:
+        InputError: for a missing or surplus tensor.
+    """
     depth = sum(key.endswith(".w") for key in state_dict)
     expected = {f"conv.{k}.{p}" for k in range(depth) for p in "wb"} | {"beta", "biasFinal"}
     if expected != set(state_dict):

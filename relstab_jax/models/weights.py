@@ -1,54 +1,53 @@
-"""Trained weights from files and from the Hugging Face hub, and their way into variables."""
+"""State dicts of trained networks from files and from the Hugging Face hub."""
 
 import argparse
 import pickle
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PosixPath
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import unflatten_dict
 
 from relstab_jax.errors import InputError, reading, reason, some
-from relstab_jax.models.model import Model, Variables, flat
 
-State = Mapping[str, np.ndarray]
-Shapes = Mapping[str, tuple[int, ...]]
+_PYTORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 
-# How PyTorch calls the variables of our layers.
-_TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-_PYTORCH = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
+# Usual names of the state dict in what a training program saves, in order of preference.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "ema")
+
 # What training programs save beside tensors, such as options and accuracies: values without code.
-_SCALAR = np.float64().__reduce__()[0]  # the function that makes NumPy's numbers anew
+_NUMPY_SCALAR = np.float64().__reduce__()[0]  # the function that unpickles NumPy's numbers
 _HARMLESS = [
-    *(argparse.Namespace, PosixPath, np.dtype),
-    *(_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")),  # its names before and since NumPy 2
-    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
+    argparse.Namespace,
+    PosixPath,
+    np.dtype,
+    _NUMPY_SCALAR,
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # its name before NumPy 2
 ]
-# What torch.compile, DataParallel, AveragedModel and Lightning put into the names of tensors.
-_WRAPPERS = {"_orig_mod", "module", "model", "net", "network"}
+_HARMLESS += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
 
 
 def read(source: str | Path) -> dict[str, np.ndarray]:
-    """Reads tensors by name, to be given to `from_torch`: in float32, if they are not integers.
+    """Reads a state dict, for `models.from_torch`.
 
     Args:
-        source: a `.safetensors` file; or a file of PyTorch (`.pth`, `.pt`, `.bin`, `.ckpt`,
-            `.pth.tar`) with a state dict, or with one in a dict, such as {"state_dict": …,
-            "epoch": …}, which needs PyTorch (the extra `torch`) and is read without running any
-            code in it; or "hf:<owner>/<repository>" for the `model.safetensors` of a Hugging Face
-            hub repository, such as "hf:timm/vgg11.tv_in1k", with another file appended as
-            "hf:<owner>/<repository>/<file>". Files of the hub are downloaded once and then read
-            from its cache, without a connection too.
+        source: one of
+
+            - a `.safetensors` file;
+            - a file of PyTorch (`.pth`, `.pt`, `.bin`, `.ckpt`, `.pth.tar`) that holds a state
+              dict, or a dict with a state dict in it, such as {"state_dict": …, "epoch": …}. It
+              needs the extra `torch`, and no code in it is run;
+            - "hf:<owner>/<repository>", such as "hf:timm/vgg11.tv_in1k", for `model.safetensors` of
+              a repository on the Hugging Face hub, or "hf:<owner>/<repository>/<file>". It is
+              downloaded once, and then read from the hub's local cache.
+
+    Returns:
+        The tensors by name, in float32 unless they are integers.
 
     Raises:
-        InputError: for a file that does not exist, cannot be fetched or holds something else.
+        InputError: for a file that does not exist, cannot be fetched or holds no state dict.
     """
     if str(source).startswith("hf:"):
         path = _fetch(str(source).removeprefix("hf:"))
@@ -58,12 +57,12 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"weights={str(source)!r}: no such file")
     if path.suffix == ".safetensors":
         tensors = _read_safetensors(path)
-    elif path.suffix in _PYTORCH:
+    elif path.suffix in _PYTORCH_SUFFIXES:
         tensors = _read_pytorch(path)
     else:
         raise InputError(
             f"weights={str(source)!r}: must end in .safetensors, or, as a file of PyTorch, in "
-            f"{', '.join(_PYTORCH)}"
+            f"{', '.join(_PYTORCH_SUFFIXES)}"
         )
     return {
         name: x.astype(np.float32, copy=False) if jnp.issubdtype(x.dtype, jnp.floating) else x
@@ -72,7 +71,7 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
 
 
 def _fetch(address: str) -> Path:
-    """Returns the place in the local cache of "<owner>/<repository>[/<file>]"."""
+    """Returns the path in the hub's local cache of "<owner>/<repository>[/<file>]"."""
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -81,15 +80,16 @@ def _fetch(address: str) -> Path:
             "weights from the hub need huggingface_hub: pip install 'relstab_jax[pretrained]'"
         ) from error
 
-    owner, repository, *file = address.split("/", 2) if address.count("/") else ("", "")
+    owner, _, rest = address.partition("/")
+    repository, _, file = rest.partition("/")
     if not (owner and repository):
         raise InputError(f"weights='hf:{address}': must be hf:<owner>/<repository>[/<file>]")
-    name, filename = f"{owner}/{repository}", "".join(file) or "model.safetensors"
+    name, filename = f"{owner}/{repository}", file or "model.safetensors"
     try:
         try:
             return Path(hf_hub_download(name, filename, local_files_only=True))
         except LocalEntryNotFoundError:
-            # Asked once: a download asks again and again where nobody answers.
+            # Fails at once where nobody answers, unlike a download, which retries.
             get_hf_file_metadata(hf_hub_url(name, filename), timeout=10)
             return Path(hf_hub_download(name, filename))
     except Exception as error:  # the hub's own, and those of its network and file libraries
@@ -107,7 +107,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path.name} needs safetensors: pip install 'relstab_jax[pretrained]'"
         ) from error
-    with reading(path, "a safetensors file", "download or save it anew"):
+    with reading(path, "a safetensors file", "download or save it again"):
         return load_file(path)
 
 
@@ -120,16 +120,16 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
             "or a conversion to safetensors"
         ) from error
     with (
-        reading(path, "a file of PyTorch", "download or save it anew"),
+        reading(path, "a file of PyTorch", "download or save it again"),
         torch.serialization.safe_globals(_HARMLESS),
-        warnings.catch_warnings(action="ignore"),  # of how the file was made
+        warnings.catch_warnings(action="ignore"),  # about how the file was made
     ):
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InputError(
-                f"{path} holds more than tensors, or is no file of PyTorch, and is not unpickled: "
-                "save the state_dict() of the network alone"
+                f"{path} holds more than tensors, or is no file of PyTorch, so it is not "
+                "unpickled: save only the state_dict() of the network"
             ) from error
         state = state_dict_in(saved)
         return {
@@ -139,18 +139,18 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
 
 
 def state_dict_in(saved: Any) -> Mapping[str, Any]:
-    """Finds the state dict in what a training program has saved: tensors by name.
+    """Finds the state dict, a dict of tensors by name, in what a training program has saved.
 
-    It is the dict itself, or one in it, such as in {"state_dict": …, "epoch": …}, under a usual
-    name or as the only one.
+    That is the saved dict itself; or a dict in it under a usual name, such as in {"state_dict": …,
+    "epoch": …}; or the only dict in it.
 
     Raises:
-        InputError: where there is none, or one of several has to be chosen.
+        InputError: if there is none, or more than one and none has a usual name.
     """
     if not isinstance(saved, Mapping):
         raise InputError(
-            f"the file holds a single {type(saved).__name__}, something else than a state dict of "
-            "tensors by name: save the state_dict() of the network"
+            f"the file holds a {type(saved).__name__} instead of a state dict of tensors by name: "
+            "save the state_dict() of the network"
         )
     tensors = {
         name: x for name, x in saved.items() if isinstance(name, str) and hasattr(x, "dtype")
@@ -171,107 +171,6 @@ def state_dict_in(saved: Any) -> Mapping[str, Any]:
     if len(found) == 1:
         return found[0]
     raise InputError(
-        "the file holds something else than a state dict of tensors by name: "
-        f"{some(saved) or 'nothing'}; save the state_dict() of the network alone"
+        f"the file holds {some(saved) or 'nothing'} instead of one state dict of tensors by name: "
+        "save only the state_dict() of the network"
     )
-
-
-def unwrapped(state: State) -> dict[str, np.ndarray]:
-    """Returns the tensors without what wrappers of a network have put into their names.
-
-    Raises:
-        InputError: where two tensors have the same name then.
-    """
-    names = {
-        name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in state
-    }
-    if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
-        raise InputError(
-            f"the state dict is of several networks, which all have {some(twice, at_most=2)}: save "
-            "the one that is meant"
-        )
-    return {names[name]: tensor for name, tensor in state.items()}
-
-
-def shapes(state: State) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the tensors of a state dict."""
-    return {name: np.shape(tensor) for name, tensor in state.items()}
-
-
-def shapes_in_torch(variables: Variables) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes that variables have in the state dict of the PyTorch twin."""
-    found = {}
-    for path, variable in flat(variables).items():
-        name, order = _in_torch(path, variable.ndim)
-        found[name] = tuple(variable.shape[order.index(axis)] for axis in range(variable.ndim))
-    return found
-
-
-def _in_torch(path: tuple[str, ...], ndim: int) -> tuple[str, tuple[int, ...]]:
-    """Returns how PyTorch calls a variable, and which axes of its tensor the variable's are.
-
-    The layers bear the names of PyTorch's modules. Convolution filters go from [K, C, F, F] to
-    [F, F, C, K], dense weights from [K, C] to [C, K].
-    """
-    *module, leaf = path[1:]
-    order = {4: (2, 3, 1, 0), 2: (1, 0)}[ndim] if leaf == "kernel" else tuple(range(ndim))
-    return ".".join([*module, _TORCH_NAMES.get(leaf, leaf)]), order
-
-
-def dimension(shapes: Shapes, name: str, axis: int, *, otherwise: int) -> int:
-    """Returns the size along one axis of a tensor, by which a state dict tells its network's form.
-
-    `otherwise` stands for a tensor that is missing or lacks the axis: `to_variables` says so.
-    """
-    shape = shapes.get(name, ())
-    return shape[axis] if axis < len(shape) else otherwise
-
-
-def outputs(shapes: Shapes, layer: str, kernel: str = "weight", axis: int = 0) -> int:
-    """Returns the number of outputs of a layer, 0 where none of its tensors is there."""
-    if not any(name.startswith(f"{layer}.") for name in shapes):
-        return 0
-    return dimension(shapes, f"{layer}.{kernel}", axis, otherwise=10)
-
-
-def differences(expected: Shapes, found: Shapes) -> str:
-    """Says how two state dicts differ: the first few tensors, and how many more; else nothing."""
-    kinds = [
-        [f"missing {name} {list(expected[name])}" for name in expected if name not in found],
-        [
-            f"{name} is {list(found[name])} instead of {list(expected[name])}"
-            for name in expected
-            if found.get(name, expected[name]) != expected[name]
-        ],
-        [f"surplus {name} {list(found[name])}" for name in found if name not in expected],
-    ]
-    kinds = [kind for kind in kinds if kind]
-    return "; ".join(some(kind, at_most=4 // len(kinds)) for kind in kinds)
-
-
-def to_variables(model: Model, state: State) -> Variables:
-    """Turns the state dict of the PyTorch twin of `model` into variables.
-
-    Surplus tensors of one number, such as `num_batches_tracked` and AveragedModel's `n_averaged`,
-    are counters that nothing uses; they are left out.
-
-    Raises:
-        InputError: that names the first missing, surplus and mis-shaped tensors, or one that has
-            values that are not finite numbers.
-    """
-    expected = jax.eval_shape(model.init, jax.random.key(0))
-    names = shapes_in_torch(expected)
-    given = {name: x for name, x in state.items() if name in names or np.size(x) != 1}
-    if wrong := differences(names, shapes(given)):
-        raise InputError(f"not the state dict of this network: {wrong}")
-    variables = {}
-    for path, variable in flat(expected).items():
-        name, order = _in_torch(path, variable.ndim)
-        tensor = np.asarray(given[name])
-        if not jnp.issubdtype(tensor.dtype, jnp.floating):
-            raise InputError(f"{name} is {tensor.dtype}: weights are floating-point numbers")
-        tensor = np.transpose(tensor.astype(variable.dtype, copy=False), order)
-        if not np.isfinite(tensor).all():
-            raise InputError(f"{name} has values that are not finite: train or save it anew")
-        variables[path] = jnp.asarray(tensor)
-    return unflatten_dict(variables)

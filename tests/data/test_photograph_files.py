@@ -119,11 +119,11 @@ def test_arrays_are_scaled_by_their_range(array, expected, normalised, tmp_path)
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (RAMP * 255, "holds float numbers from 0 to 255, which are neither pixels from 0 to 1 nor"),
+        (RAMP * 255, "holds floats from 0 to 255, which are neither pixels"),
         (np.where(RAMP < 0.9, RAMP, np.nan), "image 0 has values that are not finite"),
-        (BYTES.astype(np.int64), "pixels are uint8, uint16 or bool, and other numbers float"),
-        (RAMP + 1j, "and other numbers float: convert them"),
-        (RAMP.astype(str), "and other numbers float: convert them"),
+        (BYTES.astype(np.int64), "convert them to uint8, uint16, bool or float"),
+        (RAMP + 1j, "convert them to uint8, uint16, bool or float"),
+        (RAMP.astype(str), "convert them to uint8, uint16, bool or float"),
         (np.array([[None]]), "cannot be read as an .npz or .npy file"),
     ],
 )
@@ -178,7 +178,7 @@ def test_what_systems_leave_behind_is_skipped_and_other_files_are_counted(tmp_pa
         PIL.Image.fromarray(BYTES).save(tmp_path / name)
     found = find(tmp_path)
     assert "2 of the 2 images" in found.note
-    assert re.search(r"; other files left out: 2 \(\.(heic, \.csv|csv, \.heic)\)$", found.note)
+    assert re.search(r"; skipped 2 other files \(\.(heic, \.csv|csv, \.heic)\)$", found.note)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -297,7 +297,7 @@ def test_an_npy_file_does_as_well(tmp_path):
 )
 def test_arrays_of_other_shapes_are_refused(shape, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
-    refused(tmp_path / "x.npy", r"images are \[P, H, W\], or \[P, H, W, C\]")
+    refused(tmp_path / "x.npy", r"give an array \[P, H, W\], or \[P, H, W, C\]")
 
 
 # What is not there.
@@ -308,11 +308,13 @@ def test_a_source_that_is_not_there(tmp_path, monkeypatch):
     PIL.Image.fromarray(BYTES).save("one.png")
     data = {"data_dir": str(tmp_path)}
     refused("photographs/", "images='photographs/': there is no such folder", **data)
-    refused("one.png", "is one file: give the folder that it is in", **data)
+    refused("one.png", "is a single file: give its folder", **data)
     refused("two.png", "there is no such folder", **data)
     refused("", "there is no such folder", **data)
     refused("two.npz", "there is no such file", **data)
     refused(
-        "photographs", "images='photographs' is no folder, and data_dir holds no prepared", **data
+        "photographs",
+        "images='photographs' is not a folder, and data_dir holds no prepared",
+        **data,
     )
     assert not list(pathlib.Path().glob("photographs*"))

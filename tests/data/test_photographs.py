@@ -62,7 +62,7 @@ def test_photographs_are_cut_to_the_centre(width, height):
     red, green = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     ramps = np.stack([red, green, 0 * red], axis=-1)
     image = PIL.Image.fromarray((255 * ramps).round().astype(np.uint8))
-    shown = photographs.cut(image, 64) / 255
+    shown = photographs.central_square(image, 64) / 255
     assert shown.shape == (64, 64, 3)
     part = 0.875 * min(width, height) / np.array([width, height])
     for channel, axis in ((0, 1), (1, 0)):
@@ -79,7 +79,7 @@ def test_photographs_are_cut_to_the_centre(width, height):
         (None, "missing.npz", "there is no such file"),
         (lambda p: (p / "x.npz").write_text("no"), "x.npz", "cannot be read as an .npz or"),
         (lambda p: np.savez(p / "x.npz", a=np.zeros(3), b=np.zeros(3)), "x.npz", "and none named"),
-        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), int)), "x.npz", "other numbers float"),
+        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), int)), "x.npz", "convert them to uint8"),
         (lambda p: (p / "empty").mkdir(), "empty", "holds no image file"),
         (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), np.uint8)), "x.npz",
          r"P=10 images must be at least 2 and at most the 4 of"),
@@ -101,5 +101,5 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
 
 def test_numbers_of_another_size_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", np.full((4, 28, 28, 1), -1.0))
-    with pytest.raises(InputError, match=r"\(28, 28, 1\), and the network takes \(32, 32, 3\)"):
+    with pytest.raises(InputError, match=r"\(28, 28, 1\), but the network takes \(32, 32, 3\)"):
         find(tmp_path / "x.npz", 4)[0]

@@ -60,9 +60,9 @@ def test_crops_have_the_areas_and_aspects_of_torchvision():
     x, y = np.meshgrid(np.arange(250), np.arange(200))
     photograph = PIL.Image.fromarray(np.stack([x, y, 0 * x], -1).astype(np.uint8))
     random = np.random.default_rng(0)
-    crops = np.stack([stream.random_crop(random, photograph, 50) for _ in range(2000)]).astype(
-        float
-    )
+    crops = np.stack(
+        [stream.random_resized_crop(random, photograph, 50) for _ in range(2000)]
+    ).astype(float)
     step = (
         (crops[:, :, -1] - crops[:, :, 0])[..., 0].mean(1),
         (crops[:, -1] - crops[:, 0])[..., 1].mean(1),
@@ -86,7 +86,7 @@ def test_crops_have_the_areas_and_aspects_of_torchvision():
 def test_a_narrow_photograph_is_cut_in_its_middle():
     x = np.tile(np.arange(250, dtype=np.uint8)[:, None, None], (1, 10, 3))
     random = np.random.default_rng(0)
-    crops = [stream.random_crop(random, PIL.Image.fromarray(x), 8) for _ in range(50)]
+    crops = [stream.random_resized_crop(random, PIL.Image.fromarray(x), 8) for _ in range(50)]
     spans = {(int(c.min()), int(c.max())) for c in crops}
     assert max(high - low for low, high in spans) <= 14  # 10 pixels wide, at most 4/3 as high
 

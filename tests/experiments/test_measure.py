@@ -137,7 +137,7 @@ def test_bad_input_is_refused(fields, message):
 
 
 def test_weights_of_another_network_are_refused(weights):
-    with pytest.raises(InputError, match="not the state dict of this network: missing"):
+    with pytest.raises(InputError, match="not the weights of a VGG11: missing"):
         measure.check(config(weights=str(weights), network="VGG11"))
     with pytest.raises(InputError, match=r"fc1\.weight is \[120, 400\] instead of \[120, 784\]"):
         measure.check(config(weights=str(weights), image_size=40))

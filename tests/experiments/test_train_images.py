@@ -74,7 +74,9 @@ def test_results_have_the_schema(lenet):
 def test_the_run_can_be_measured_anew(lenet):
     _, workdir = lenet
     made = measure_config.get_config()
-    made.update(network="LeNet", weights=str(workdir), number=6, data_dir=FEW_IMAGES["data_dir"])
+    made.update(
+        network="LeNet", weights=str(workdir), measure_points=6, data_dir=FEW_IMAGES["data_dir"]
+    )
     model, trained = measure.network(made)
     variables = jax.tree.map(lambda a: a[1], trained)
     assert model.apply(variables, jnp.zeros((2, 32, 32, 3))).shape == (2, 10)

@@ -12,8 +12,7 @@ import pytest
 
 from relstab_jax import models
 from relstab_jax.errors import InputError
-from relstab_jax.models import efficientnet, layers, weights
-from relstab_jax.models.dropout import Dropout
+from relstab_jax.models import efficientnet, layers, pytorch
 from tests.compiled import create
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "networks.json").read_text())
@@ -72,7 +71,7 @@ def test_names_shapes_and_counts_are_those_of_pytorch(variant):
     assert sum(x.size for x in jax.tree.leaves(variables["params"])) == golden["num_params"]
     state = {name: tuple(shape) for name, shape in golden["state"]}
     counters = {name for name in state if name.endswith("num_batches_tracked")}
-    assert weights.shapes_in_torch(variables) == {
+    assert pytorch.shapes_of_variables(variables) == {
         name: shape for name, shape in state.items() if name not in counters
     }
 
@@ -126,12 +125,36 @@ def test_weights_of_another_network_are_refused():
         models.from_torch("VGG11", state)
 
 
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("VGG11bn", "imagenet/vgg11_bn"),
+        ("vgg11", "cifar10/VGG11"),
+        ("ResNet18", "imagenet/resnet18"),
+        ("resnet18", "cifar10/ResNet18"),
+        ("AlexNet", "imagenet/alexnet"),
+        ("alexnet", "cifar10/AlexNet"),
+    ],
+)
+def test_weights_of_the_other_form_say_which_name_to_use(name, variant):
+    state = {key: np.zeros(shape, np.float32) for key, shape in GOLDEN[variant]["state"]}
+    other = variant.rpartition("/")[2]
+    expected = f"these are weights of {other!r}, .* give the name {other!r}"
+    with pytest.raises(InputError, match=expected):
+        models.from_torch(name, state)
+    variables = jax.eval_shape(created(variant).init, jax.random.key(0))
+    with pytest.raises(InputError, match=expected):
+        models.like(name, variables, image_size=64, channels=3)
+
+
 def test_unknown_names_and_small_images_are_refused():
     with pytest.raises(InputError, match="unknown network 'VGG12': use one of"):
         create("VGG12", num_classes=10, image_size=32, channels=3)
-    with pytest.raises(InputError, match="needs at least 32 pixels"):
+    with pytest.raises(
+        InputError, match="too small for the 5 poolings of VGG11: use at least 32 pixels"
+    ):
         create("VGG11", num_classes=10, image_size=28, channels=3)
-    with pytest.raises(InputError, match="needs at least 16 pixels"):
+    with pytest.raises(InputError, match="too small for LeNet: use at least 16 pixels"):
         create("LeNet", num_classes=10, image_size=12, channels=3)
 
 
@@ -272,7 +295,7 @@ def test_one_value_a_channel_cannot_train_batch_norm():
             if images_needed <= P:
                 jax.eval_shape(model.train, *arguments)
                 continue
-            with pytest.raises(InputError, match="one value a channel"):
+            with pytest.raises(InputError, match="one value per channel"):
                 jax.eval_shape(model.train, *arguments)
 
 
@@ -312,30 +335,11 @@ def test_dropout_draws_from_the_key_in_training_only():
     np.testing.assert_array_equal(model.apply(variables, x), model.apply(variables, x))
 
 
-@pytest.mark.parametrize("whole_examples", [False, True])
-def test_dropout_does_not_depend_on_the_devices(whole_examples):
-    x = jnp.ones((8, 5, 3))
-
-    def dropped(x, axis_name):
-        layer = Dropout(0.3, True, axis_name, whole_examples)
-        return layer.apply({}, x, rngs={"dropout": jax.random.key(0)})
-
-    whole = dropped(x, None)
-    for devices in (2, 8):
-        parts = jax.pmap(lambda x: dropped(x, "batch"), axis_name="batch")(
-            x.reshape(devices, -1, 5, 3)
-        )
-        np.testing.assert_array_equal(parts.reshape(x.shape), whole)
-    np.testing.assert_allclose(np.unique(whole), [0, 1 / 0.7], rtol=1e-6)
-    values = np.asarray(whole).reshape(8, -1)
-    assert (values.min(1) == values.max(1)).all() == whole_examples
-
-
 @pytest.mark.slow
 def test_drop_connect_skips_whole_blocks_of_single_examples():
     x = jnp.tile(images(1, size=4, channels=16), (64, 1, 1, 1))  # alike: only the draws differ
     norm = functools.partial(layers.BatchNorm, train=False)
-    drop = functools.partial(Dropout, train=True)
+    drop = functools.partial(layers.Dropout, train=True)
     block = efficientnet.Block(6, 16, 3, 1, drop_connect=0.25, norm=norm, drop=drop)
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     y, variables = block.init_with_output(rngs, x)

@@ -99,7 +99,7 @@ def test_wrapped_parts_and_counters_of_wrappers():
 def test_two_networks_in_one_file_are_not_mixed_up(state):
     both = {f"model.{name}": x for name, x in state.items()}
     both |= {f"module.{name}": x for name, x in state.items()}
-    with pytest.raises(InputError, match=r"of several networks, which all have conv1\.weight"):
+    with pytest.raises(InputError, match=r"holds several networks, which all have conv1\.weight"):
         models.from_torch("LeNet", both)
 
 
@@ -122,11 +122,14 @@ def test_state_dicts_are_found_in_what_training_programs_save(wrap, state):
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ([1, 2], "holds a single list, something else than a state dict"),
-        ({}, "something else than a state dict of tensors by name: nothing; save"),
-        ({0: np.ones(2)}, "something else than a state dict of tensors by name: 0; save"),
-        ({"net": {}, "epoch": 3}, "tensors by name: net, epoch; save the state_dict"),
-        ({"a": {"x": np.ones(2)}, "b": {"x": np.ones(2)}}, "something else than a state dict"),
+        ([1, 2], "holds a list instead of a state dict"),
+        ({}, "holds nothing instead of one state dict of tensors by name: save"),
+        ({0: np.ones(2)}, "holds 0 instead of one state dict of tensors by name: save"),
+        (
+            {"net": {}, "epoch": 3},
+            "holds net, epoch instead of one state dict of tensors by name: save",
+        ),
+        ({"a": {"x": np.ones(2)}, "b": {"x": np.ones(2)}}, "holds a, b instead of one state dict"),
     ],
 )
 def test_where_there_is_no_state_dict(saved, message):

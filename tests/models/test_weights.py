@@ -67,7 +67,7 @@ def test_pth_reads_tensors_and_nothing_else(state, tmp_path):
         np.testing.assert_array_equal(read[name], x)
 
     torch.save({"net": {}, "epoch": 3}, tmp_path / "checkpoint.pth")
-    with pytest.raises(InputError, match="something else than a state dict"):
+    with pytest.raises(InputError, match="instead of one state dict"):
         weights.read(tmp_path / "checkpoint.pth")
 
     class Trap:

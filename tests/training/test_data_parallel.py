@@ -9,8 +9,7 @@ import pytest
 
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
-from relstab_jax.models import from_flax, layers
-from relstab_jax.models.dropout import Dropout
+from relstab_jax.models import features, from_flax, layers
 from relstab_jax.training import data_parallel, learner, losses, optimizers
 
 P, V, B, EPOCHS = 40, 12, 16, 3
@@ -23,8 +22,8 @@ class Tiny(nn.Module):
     def __call__(self, x, train=False, axis_name=None):
         x = layers.Conv(4, 3, stride=2, padding=1, name="conv")(x)
         x = nn.relu(layers.BatchNorm(train, axis_name, name="norm")(x))
-        x = Dropout(0.2, train, axis_name)(layers.flatten(x))
-        return layers.output(self, "fc", x, 3)
+        x = layers.Dropout(0.2, train, axis_name)(layers.flatten(x))
+        return features.output(self, "fc", x, 3)
 
 
 MODEL = from_flax(Tiny(), image_size=8, channels=3)
@@ -38,7 +37,7 @@ def preprocess(key, x):
 
 def augment(key, x):
     crop, flip, noise = jax.random.split(key, 3)
-    x = images.random_flip(flip, images.random_crop(crop, x, 2))
+    x = images.random_flip(flip, images.padded_crop(crop, x, 2))
     return images.with_noise(noise, preprocess(key, x), 1.0)
 
 

@@ -1,0 +1,127 @@
+"""Two-dimensional convolution: XLA's on accelerators, matrix products on CPUs.
+
+On a CPU, XLA's convolution is up to 80 times slower than matrix products, depending on the shapes:
+in the gradient with respect to the filters, on small maps, inside loops, in float64, and under
+`vmap` over filters, where it becomes a grouped convolution.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+# Elements that a convolution on a CPU holds in memory at a time: 8 MB in float32, which stay in the
+# cache between slicing the images and multiplying by the filters.
+_CHUNK_ELEMENTS = 2**21
+
+
+@partial(jax.jit, static_argnames=("stride", "padding", "depthwise"), inline=True)
+def conv(
+    x: Float[Array, "P H W C"],
+    kernel: Float[Array, "F F C_in K"],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    depthwise: bool = False,
+) -> Float[Array, "P H_out W_out K"]:
+    """Convolves images with filters, like PyTorch's `conv2d` but with channels last.
+
+    Which implementation runs is decided when the code is lowered for a device. The lowered code for
+    an accelerator is a conditional with XLA's convolution as its only branch, which XLA inlines.
+
+    Args:
+        x: images or feature maps.
+        kernel: filters; C_in is C, or 1 if `depthwise`.
+        stride: pixels from one output to the next.
+        padding: pixels of zeros added on every side.
+        depthwise: whether output channel c sees input channel c alone; then K = C.
+    """
+
+    def on_accelerator(x: Array, kernel: Array) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(stride, stride),
+            padding=[(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1] if depthwise else 1,
+        )
+
+    on_cpu = _depthwise_conv_on_cpu if depthwise else _conv_on_cpu
+    return lax.platform_dependent(
+        x, kernel, cpu=partial(on_cpu, stride=stride, padding=padding), default=on_accelerator
+    )
+
+
+def pad(x: Float[Array, "P H W C"], padding: int, value: float = 0.0) -> Float[Array, "P H2 W2 C"]:
+    """Pads images by `padding` pixels of `value` on every side."""
+    widths = (0, 0), (padding, padding), (padding, padding), (0, 0)
+    return jnp.pad(x, widths, constant_values=value)
+
+
+def taps(
+    x: Float[Array, "P H W C"], axis: int, size: int, stride: int
+) -> list[Float[Array, "P H2 W2 C"]]:
+    """Returns what each of the `size` taps of a moving window sees along `axis`.
+
+    Element f is the slice f, f + stride, f + 2 stride, ... of the images. The gradient of slices is
+    a sum, whereas that of a gather would be a scatter, pixel by pixel.
+    """
+    stop = x.shape[axis] - size + 1
+    return [lax.slice_in_dim(x, f, f + stop, stride, axis) for f in range(size)]
+
+
+def _conv_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Convolves as a matrix product for each column of the filters, a few images at a time.
+
+    For 3×3 filters with stride 1, four products rather than six make two adjacent outputs from four
+    columns of the image: Winograd's F(2, 3) (Lavin and Gray, CVPR 2016, Section 4). Its rounding
+    error is half again as large as that of the direct sum.
+    """
+    F, _, C, K = kernel.shape
+    H, W = ((size + 2 * padding - F) // stride + 1 for size in x.shape[1:3])
+    in_pairs = F == 3 and stride == 1 and W % 2 == 0
+    if in_pairs:
+        left, middle, right = (kernel[:, g] for g in range(3))
+        ends = (left + right) / 2
+        filters = [left, ends + middle / 2, ends - middle / 2, right]
+    else:
+        filters = [kernel[:, g] for g in range(F)]
+
+    # The backward pass slices the images again rather than keep copies of them.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def convolve(x: Array) -> Array:
+        x = pad(x, padding)
+        if in_pairs:
+            a, b, c, d = taps(x, axis=2, size=4, stride=2)
+            columns = [a - c, b + c, c - b, b - d]
+        else:
+            columns = taps(x, axis=2, size=F, stride=stride)
+        products = [
+            jnp.concatenate(taps(column, 1, F, stride), axis=-1).reshape(-1, F * C)
+            @ filter.reshape(-1, K)
+            for column, filter in zip(columns, filters, strict=True)
+        ]
+        if in_pairs:
+            p, q, r, s = products
+            y = jnp.stack([p + q + r, q - r - s], axis=1)
+        else:
+            y = sum(products, start=jnp.zeros((), x.dtype))
+        return y.reshape(-1, H, W, K)
+
+    at_most = max(1, _CHUNK_ELEMENTS // (H * W * F * (F * C + K)))
+    images = max(n for n in range(1, at_most + 1) if len(x) % n == 0)
+    y = lax.map(convolve, x.reshape(-1, images, *x.shape[1:]))
+    return y.reshape(-1, H, W, K)
+
+
+def _depthwise_conv_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Convolves each channel with its own filter, as a sum over the filter's pixels."""
+    F = len(kernel)
+    y = jnp.zeros((), x.dtype)
+    for f, row in enumerate(taps(pad(x, padding), 1, F, stride)):
+        for g, pixel in enumerate(taps(row, 2, F, stride)):
+            y = y + pixel * kernel[f, g][None, None]
+    return y

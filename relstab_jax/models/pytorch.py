@@ -1,0 +1,147 @@
+"""PyTorch's state dicts, and the variables that correspond to them.
+
+A state dict maps names of tensors such as "layer1.0.conv1.weight" to arrays. Our layers have the
+names of PyTorch's modules, so the names of the tensors follow from the paths of the variables.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from relstab_jax.errors import InputError, some
+from relstab_jax.models.model import Variables, flat
+
+StateDict = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+
+# What torch.compile, DataParallel, AveragedModel and Lightning put into the names of tensors.
+_WRAPPERS = {"_orig_mod", "module", "model", "net", "network"}
+
+# The dense layers of timm's VGGs, such as timm/vgg11.tv_in1k, and their names in torchvision.
+_TIMM_VGG = {
+    "pre_logits.fc1": "classifier.0",
+    "pre_logits.fc2": "classifier.3",
+    "head.fc": "classifier.6",
+}
+
+# PyTorch's names of the variables of our layers.
+_TORCH_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def canonical(state_dict: StateDict) -> dict[str, np.ndarray]:
+    """Returns a state dict with the names that the authors and torchvision give its tensors.
+
+    Removes the prefixes of wrappers, and renames the dense layers of timm's VGGs, of which it
+    flattens the first, a convolution of 7×7 maps.
+
+    Raises:
+        InputError: if two tensors end up with the same name.
+    """
+    names = {
+        name: ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        for name in state_dict
+    }
+    if repeated := [name for name, count in Counter(names.values()).items() if count > 1]:
+        raise InputError(
+            f"the state dict holds several networks, which all have {some(repeated, at_most=2)}: "
+            "save only the one to use"
+        )
+    renamed = {}
+    for name, tensor in state_dict.items():
+        layer, _, kind = names[name].rpartition(".")
+        if layer in _TIMM_VGG:
+            tensor = tensor.reshape(len(tensor), -1) if kind == "weight" else tensor
+            renamed[f"{_TIMM_VGG[layer]}.{kind}"] = tensor
+        else:
+            renamed[names[name]] = tensor
+    return renamed
+
+
+def shapes_of_tensors(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the tensors of a state dict."""
+    return {name: np.shape(tensor) for name, tensor in state_dict.items()}
+
+
+def shapes_of_variables(variables: Variables) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes that variables have in the corresponding state dict."""
+    found = {}
+    for path, variable in flat(variables).items():
+        name, axes = _in_torch(path, variable.ndim)
+        found[name] = tuple(variable.shape[axes.index(axis)] for axis in range(variable.ndim))
+    return found
+
+
+def _in_torch(path: tuple[str, ...], ndim: int) -> tuple[str, tuple[int, ...]]:
+    """Returns the name of the tensor of a variable, and which of its axes the variable's are.
+
+    Convolution filters go from [K, C, F, F] to [F, F, C, K], dense weights from [K, C] to [C, K].
+    """
+    *module, leaf = path[1:]
+    axes = tuple(range(ndim))
+    if leaf == "kernel":
+        axes = (2, 3, 1, 0) if ndim == 4 else (1, 0)
+    return ".".join([*module, _TORCH_NAMES.get(leaf, leaf)]), axes
+
+
+def dimension(shapes: Shapes, name: str, axis: int, *, default: int) -> int:
+    """Returns the size of a tensor along an axis, or `default` if there is no such tensor or axis.
+
+    What is missing is reported later, by `differences`.
+    """
+    shape = shapes.get(name, ())
+    return shape[axis] if axis < len(shape) else default
+
+
+def outputs(shapes: Shapes, layer: str, bias: str = "bias") -> int:
+    """Returns the number of outputs of a layer, the length of its bias; 0 without the layer."""
+    if not any(name.startswith(f"{layer}.") for name in shapes):
+        return 0
+    return dimension(shapes, f"{layer}.{bias}", 0, default=10)
+
+
+def differences(expected: Shapes, found: Shapes) -> str:
+    """Describes how the tensors of two state dicts differ; "" if they agree.
+
+    The text has the first few missing, mis-shaped and surplus tensors, and how many more there are.
+    Surplus tensors of one number do not count: they are counters that nothing uses, such as
+    `num_batches_tracked`, or `n_averaged` of AveragedModel.
+    """
+    missing = [f"missing {name} {list(expected[name])}" for name in expected if name not in found]
+    misshaped = [
+        f"{name} is {list(found[name])} instead of {list(expected[name])}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    surplus = [
+        f"surplus {name} {list(shape)}"
+        for name, shape in found.items()
+        if name not in expected and np.prod(shape) != 1
+    ]
+    kinds = [kind for kind in (missing, misshaped, surplus) if kind]
+    return "; ".join(some(kind, at_most=4 // len(kinds)) for kind in kinds)
+
+
+def to_variables(expected: Variables, state_dict: StateDict) -> Variables:
+    """Turns a state dict into variables.
+
+    Args:
+        expected: the variables of the network, of which only paths, shapes and types are used.
+        state_dict: its tensors, without `differences` from those.
+
+    Raises:
+        InputError: for a tensor that has other than finite floating-point numbers.
+    """
+    variables = {}
+    for path, variable in flat(expected).items():
+        name, axes = _in_torch(path, variable.ndim)
+        tensor = np.asarray(state_dict[name])
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise InputError(f"{name} is {tensor.dtype}: weights are floating-point numbers")
+        tensor = np.transpose(tensor.astype(variable.dtype, copy=False), axes)
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{name} has values that are not finite: train or save it again")
+        variables[path] = jnp.asarray(tensor)
+    return unflatten_dict(variables)
