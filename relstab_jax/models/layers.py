@@ -19,7 +19,7 @@ def torch_uniform(fan_in: int) -> Callable[..., Array]:
     """Returns an initialiser with PyTorch's default distribution, U(-1/√fan_in, 1/√fan_in).
 
     It serves weights and biases alike. (`nn.initializers.variance_scaling(1/3, "fan_in",
-    "uniform")` draws the same weights, but cannot know the fan-in of a bias.)
+    "uniform")` is the same distribution, but cannot know the fan-in of a bias.)
     """
     bound = 1 / math.sqrt(fan_in)
 

@@ -79,7 +79,7 @@ def test_photographs_are_cut_to_the_centre(width, height):
         (None, "missing.npz", "there is no such file"),
         (lambda p: (p / "x.npz").write_text("no"), "x.npz", "cannot be read as an .npz or"),
         (lambda p: np.savez(p / "x.npz", a=np.zeros(3), b=np.zeros(3)), "x.npz", "and none named"),
-        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), int)), "x.npz", "convert them to uint8, uint16, bool or float"),
+        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), int)), "x.npz", "convert them to"),
         (lambda p: (p / "empty").mkdir(), "empty", "holds no image file"),
         (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), np.uint8)), "x.npz",
          r"P=10 images must be at least 2 and at most the 4 of"),
