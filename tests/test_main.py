@@ -40,7 +40,7 @@ def numbers(workdir):
     return json.loads((workdir / "results.json").read_text())["data_vars"]
 
 
-LONG = [*TINY, "--config.max_epochs=100"]
+LONG = [*TINY, "--config.max_epochs=60"]
 
 
 @pytest.fixture(scope="module")

@@ -133,16 +133,16 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer];
         mean_filter [state, seed, layer, tap], the raw filters averaged over channels (Tables 1, 2);
-        train_error, test_error, train_loss, epochs,
-        interpolation_epoch and diverged [seed]; exact_D, exact_G, exact_R [seed, layer], of the
-        homogeneous network on the same test points; exponent_D and exponent_G of the asymptotic
-        laws, in the receptive_field [layer].
+        train_error, test_error, train_loss, epochs, interpolation_epoch and diverged [seed];
+        exact_D, exact_G, exact_R [seed, layer], of the homogeneous network on the same test points;
+        exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer].
     """
     model = network(config)
     sharding = seed_sharding(len(config.seeds))
     S = len(config.seeds)
     keys, points = prepare(config, sharding)
     data, test = training_data(config, keys.order, points, sharding), points["test"]
+    test_positions = collected(test[0], S)
 
     with jax.default_matmul_precision(config.precision):
         sweep = make_sweep(config, sharding)
@@ -159,7 +159,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
     variables = {"init": initial.variables, "trained": sweep.trained(trained)}
     states = {name: collected(of_state, S) for name, of_state in variables.items()}
-    measured = sensitivities(config, model, states, collected(test[0], S))
+    measured = sensitivities(config, model, states, test_positions)
 
     @partial(jax.jit, out_shardings=sharding)
     def evaluate(*of_seeds: Any) -> dict[str, Array]:
@@ -179,7 +179,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             rectified=config.rectified_noise,
             positions=chosen,
         )
-        for chosen in collected(test[0], S)
+        for chosen in test_positions
     ]
     laws = diffusion.scaling_laws(**geometry)
     of_seed = {
@@ -240,7 +240,8 @@ def training_data(
     sharding: NamedSharding,
 ) -> Data:
     """Makes the data of a sweep from "train" and "validation" positions and labels."""
-    strides = layer_strides(config)
+    geometry = {name: config[name] for name in GEOMETRY if name != "xi"}
+    strides = simple_cnn.layer_strides(**geometry)
 
     def distinct(name: str) -> simple_cnn.DistinctPatches:
         positions = collected(points[name][0], len(orders))
@@ -257,12 +258,6 @@ def training_data(
         distinct("train"),
         (distinct("validation"), points["validation"][1]),
     )
-
-
-def layer_strides(config: Config) -> tuple[int, ...]:
-    """Returns the stride of each layer."""
-    strided = config.depth if config.strided_layers is None else config.strided_layers
-    return (config.stride,) * strided + (1,) * (config.depth - strided)
 
 
 def make_sweep(config: Config, sharding: NamedSharding) -> Sweep:
@@ -311,9 +306,8 @@ def sensitivities(
 ) -> dict[str, np.ndarray]:
     """Measures D, G, R of every layer and of its mean channel, on the test points of each seed.
 
-    Each process measures its share of the seeds.
-
     The noise has the variance, mean over points, copies and pixels, of the deformations (App. B.2).
+    Each process measures its share of the seeds.
 
     Args:
         config: of the run.

@@ -113,7 +113,7 @@ def measure(
             or one without an axis for the images; for a perturbation that changes the shape of an
             image; and whatever the perturbation raises.
     """
-    _check(images, paired, copies, batch_size)
+    _check(images, networks, paired, copies, batch_size)
     dtype = jnp.result_type(float)
     P = images.shape[1] if paired else len(images)
     if isinstance(images, jax.Array):
@@ -180,17 +180,27 @@ def _measurements(distances: list[Distances]) -> list[Measurement]:
     return [Measurement(*from_distances(d), *standard_errors(d)) for d in distances]
 
 
-def _check(images: Any, paired: bool, copies: Any, batch_size: Any) -> None:
+def _check(
+    images: Any, networks: PyTree | None, paired: bool, copies: Any, batch_size: Any
+) -> None:
     if not hasattr(images, "shape"):
         raise InputError(
             f"images are a {type(images).__name__}, and must be one array [P, size, size, "
             "channels], such as np.stack makes of a list"
         )
-    shape = tuple(images.shape)[1 if paired else 0 :]
+    shape = tuple(images.shape)
+    if paired:
+        S = 0 if networks is None else len(jax.tree.leaves(networks)[0])
+        if shape[:1] != (S,):
+            raise InputError(
+                "paired=True needs images [S, P, ...] for a stack of S networks: images have shape "
+                f"{shape} for {S} networks"
+            )
+        shape = shape[1:]
     if len(shape) < 2 or shape[0] < 2:
         raise InputError(
-            f"images of shape {tuple(images.shape)} must be at least 2, [P, size, size, channels]: "
-            "N is the mean distance between two of them"
+            f"need at least 2 images [P, size, size, channels], got shape {shape}: N is the mean "
+            "distance between two of them"
         )
     for name, value in (("copies", copies), ("batch_size", batch_size)):
         whole = isinstance(value, int | np.integer) and value >= 1
@@ -204,7 +214,7 @@ def _check(images: Any, paired: bool, copies: Any, batch_size: Any) -> None:
             finite = np.isfinite(some).all(axis=tuple(range(1, some.ndim)))
             if not finite.all():
                 raise InputError(
-                    f"image {start + int(finite.argmin())} has values that are not finite"
+                    f"images[{start + int(finite.argmin())}] has values that are not finite"
                 )
 
 

@@ -256,6 +256,40 @@ def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variab
     )
 
 
+def layer_strides(
+    *, size: int, filter_size: int, stride: int, depth: int, strided_layers: int | None = None
+) -> tuple[int, ...]:
+    """Returns the stride of each layer of a network that is defined.
+
+    Args:
+        size: L, pixels of the input.
+        filter_size: F.
+        stride: 1 or F.
+        depth: K, number of layers.
+        strided_layers: the first so many layers have stride `stride`, the others 1. None for all.
+
+    Raises:
+        InputError: for another stride, a filter larger than the input, strides that do not divide
+            the input, or no layer.
+    """
+    if depth < 1:
+        raise InputError(f"depth={depth} must be at least 1")
+    if not 1 <= filter_size <= size:
+        raise InputError(f"filter_size={filter_size} must lie between 1 and size={size}")
+    if stride not in (1, filter_size):
+        raise InputError(f"stride={stride} must be 1 or filter_size={filter_size}")
+    strided = depth if strided_layers is None else strided_layers
+    if not 0 <= strided <= depth:
+        raise InputError(f"strided_layers={strided} must lie between 0 and depth={depth}")
+    if size % stride**strided:
+        possible = max(k for k in range(strided) if size % stride**k == 0)
+        raise InputError(
+            f"{strided} layers of stride {stride} need a size divisible by {stride**strided}: "
+            f"size={size} allows at most {possible}"
+        )
+    return (stride,) * strided + (1,) * (depth - strided)
+
+
 def build(
     name: str,
     *,
@@ -293,24 +327,15 @@ def build(
         InputError: for another stride, a filter larger than the input, strides that do not divide
             the input, or sizes below 1.
     """
-    if min(width, depth, filter_size) < 1:
-        raise InputError(
-            f"width={width}, depth={depth} and filter_size={filter_size} must all be at least 1"
-        )
-    if filter_size > image_size:
-        raise InputError(f"filter_size={filter_size} exceeds the {image_size} pixels of the input")
-    if stride not in (1, filter_size):
-        raise InputError(f"stride={stride} is neither 1 nor the filter size, {filter_size}")
-    strided = depth if strided_layers is None else strided_layers
-    if not 0 <= strided <= depth:
-        raise InputError(f"strided_layers={strided} is not between 0 and depth={depth}")
-    if image_size % stride**strided:
-        possible = max(k for k in range(strided) if image_size % stride**k == 0)
-        raise InputError(
-            f"{strided} layers of stride {stride} need a size divisible by {stride**strided}: "
-            f"size={image_size} allows at most {possible}"
-        )
-    strides = (stride,) * strided + (1,) * (depth - strided)
+    if width < 1:
+        raise InputError(f"width={width} must be at least 1")
+    strides = layer_strides(
+        size=image_size,
+        filter_size=filter_size,
+        stride=stride,
+        depth=depth,
+        strided_layers=strided_layers,
+    )
     if set(strides) != {filter_size}:
         active_pixels = None  # patches overlap
     net = SimpleCNN(width, filter_size, strides, num_classes, alpha, active_pixels)

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int
 from relstab_jax.data import scale_detection
 from relstab_jax.errors import InputError
 from relstab_jax.measures.sensitivity import Sensitivity
+from relstab_jax.models.simple_cnn import layer_strides
 from relstab_jax.theory import rectified_gaussian
 
 _ROUNDING = 32 * np.finfo(np.float64).eps
@@ -70,7 +71,13 @@ def sensitivities(
     Raises:
         InputError: if the task or the network is not defined, or a position lies outside the input.
     """
-    strides = _strides(size, filter_size, stride, depth, strided_layers)
+    strides = layer_strides(
+        size=size,
+        filter_size=filter_size,
+        stride=stride,
+        depth=depth,
+        strided_layers=strided_layers,
+    )
     positions, weights = _point_set(task, size, xi, gap, positions)
     moves = _moves(task, size, xi, boundary)
     pixels = _active_pixels(size)
@@ -128,7 +135,7 @@ def noise_sensitivity(
     Raises:
         InputError: if the task or the network is not defined, or a sigma is not positive.
     """
-    strides = _strides(size, filter_size, stride, depth)
+    strides = layer_strides(size=size, filter_size=filter_size, stride=stride, depth=depth)
     if min(sigmas) <= 0:
         raise InputError(f"sigmas={tuple(sigmas)} must be positive")
     positions, weights = _point_set(task, size, xi, gap, None)
@@ -160,7 +167,13 @@ def representations(
         InputError: for a filter larger than the input, a stride that is neither 1 nor F, or
             strides that do not divide L.
     """
-    strides = _strides(x.shape[-1], filter_size, stride, depth, strided_layers)
+    strides = layer_strides(
+        size=x.shape[-1],
+        filter_size=filter_size,
+        stride=stride,
+        depth=depth,
+        strided_layers=strided_layers,
+    )
     return _pooled(x, filter_size, strides)
 
 
@@ -173,27 +186,6 @@ def pool(x: Float[np.ndarray, "*P L"], filter_size: int, stride: int) -> Float[n
     size = x.shape[-1]
     first = np.arange(0, size, stride) - (filter_size - 1) // 2
     return x[..., (first[:, None] + np.arange(filter_size)) % size].mean(axis=-1)
-
-
-def _strides(
-    size: int, filter_size: int, stride: int, depth: int, strided_layers: int | None = None
-) -> tuple[int, ...]:
-    """Returns the stride of each layer, after checking the geometry."""
-    if not 1 <= filter_size <= size:
-        raise InputError(f"filter_size={filter_size} must lie between 1 and size={size}")
-    if stride not in (1, filter_size):
-        raise InputError(f"stride={stride} must be 1 or filter_size={filter_size}")
-    if depth < 1:
-        raise InputError(f"depth={depth} must be at least 1")
-    strided = depth if strided_layers is None else strided_layers
-    if not 0 <= strided <= depth:
-        raise InputError(f"strided_layers={strided} must lie between 0 and depth={depth}")
-    if size % stride**strided:
-        raise InputError(
-            f"{strided} layers of stride {stride} need a size divisible by {stride**strided}: "
-            f"size={size} is not"
-        )
-    return (stride,) * strided + (1,) * (depth - strided)
 
 
 def _pooled(

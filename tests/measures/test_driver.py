@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import logging
 import os
 import pathlib
 import subprocess
@@ -20,6 +19,7 @@ from relstab_jax.errors import InputError
 from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance
 from relstab_jax.measures.perturbations import Diffeomorphism
+from tests.compilations import compilations
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "data" / "tfds"
 KEY = jax.random.key(7)
@@ -194,19 +194,10 @@ def test_a_stack_of_networks_takes_one_compilation_and_equals_each_alone():
     def features(network, x):
         return {"f": jnp.tanh(network["w"] * x)}
 
-    compiled = []
-    handler = logging.Handler()
-    handler.emit = lambda record: compiled.append(record.getMessage())
-    logger = logging.getLogger("jax")
-    logger.addHandler(handler)
-    try:
-        with jax.log_compiles():
-            for _ in range(2):
-                together = measure(features, drawn(), KEY, networks=scales)
-    finally:
-        logger.removeHandler(handler)
-    steps = [line for line in compiled if line.startswith("Compiling jit(step)")]
-    assert len(steps) == 1, steps
+    with compilations() as compiled:
+        for _ in range(2):
+            together = measure(features, drawn(), KEY, networks=scales)
+    assert compiled.count("step") == 1
     assert together["f"].D.shape == (3,)
     for n, w in enumerate((0.5, 1.0, 3.0)):
         alone = measure(lambda x, w=w: {"f": jnp.tanh(w * x)}, drawn(), KEY)
@@ -323,9 +314,9 @@ def test_identity_has_equal_D_and_G():
     [
         (np.zeros((4, 8, 9, 3)), {}, r"image has shape \(8, 9, 3\): .* \[size, size, channels\]"),
         (np.zeros((4, 8, 8)), {}, r"image has shape \(8, 8\): .* \[size, size, channels\]"),
-        (np.zeros((1, 8, 8, 1)), {}, r"shape \(1, 8, 8, 1\) must be at least 2"),
+        (np.zeros((1, 8, 8, 1)), {}, r"need at least 2 images .* got shape \(1, 8, 8, 1\)"),
         (np.where(np.arange(6) == 4, np.nan, 0.0)[:, None, None, None] * np.ones((8, 8, 1)), {},
-         "image 4 has values that are not finite"),
+         r"images\[4\] has values that are not finite"),
         (np.zeros((4, 8, 8, 1)), {"perturbation": Diffeomorphism(cut=5)},
          "cut=5 must lie between 2 and 4"),
         (np.zeros((4, 8, 8, 1)), {"batch_size": 0}, "batch_size=0 must be at least 1"),
@@ -334,6 +325,11 @@ def test_identity_has_equal_D_and_G():
          "'cubic' is not known"),
         (np.zeros((4, 8, 8, 1)), {"perturbation": lambda key, x: x[:-1]},
          r"makes an image of shape \(7, 8, 1\) of one of shape \(8, 8, 1\)"),
+        (np.zeros((4, 8, 8, 1)), {"paired": True}, r"shape \(4, 8, 8, 1\) for 0 networks"),
+        (np.zeros((4, 8, 8, 1)), {"paired": True, "networks": np.zeros(3)},
+         r"shape \(4, 8, 8, 1\) for 3 networks"),
+        (np.zeros((3, 1, 8, 1)), {"paired": True, "networks": np.zeros(3)},
+         r"need at least 2 images .* got shape \(1, 8, 1\)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(images, options, message):
