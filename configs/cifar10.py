@@ -78,6 +78,7 @@ def get_config(words: str = "") -> ConfigDict:
     config.precision = "tensorfloat32"  # of matrix products in training; CPUs always use float32
     config.evaluation_batch_size = 1000
     config.checkpoint_minutes = 5.0
+    config.measure_at = ()  # epochs whose networks are kept and measured too, such as 0,1,2,4
 
     config.delta = 1.0  # typical displacement of the deformations, in pixels
     config.cut = 3  # c, the cut-off of the deformations

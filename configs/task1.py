@@ -60,4 +60,5 @@ def get_config(words: str = "") -> ConfigDict:
     config.boundary = "wrap"
     config.measure_batch_size = 16
     config.checkpoint_minutes = 5.0
+    config.measure_at = ()  # epochs whose networks are kept and measured too, such as 0,10,100
     return with_presets(config, words, PRESETS)

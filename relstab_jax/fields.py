@@ -30,8 +30,8 @@ class Field(NamedTuple):
         high: the largest number.
         low_excluded: whether a number must be greater than `low`.
         choices: the allowed values; empty if any value of the type is allowed.
-        optional: whether it may be None.
-        several: whether it holds a tuple of at least one value, all different.
+        optional: whether it may be None or, if it holds several values, none.
+        several: whether it holds a tuple of different values, at least one unless it is optional.
         path: whether it names a local file or folder.
     """
 
@@ -66,7 +66,7 @@ def choice(*choices: Any) -> Field:
 
 
 def optional(field: Field) -> Field:
-    """Returns a field that may also be None."""
+    """Returns a field that may also be None or, if it is one of several values, ()."""
     return field._replace(optional=True)
 
 
@@ -122,17 +122,17 @@ def _unknown_field(name: str, known: Collection[str]) -> InputError:
 
 def _check_value(name: str, value: object, field: Field) -> None:
     given = f"{name}={shown(value)}"
-    if value is None and field.optional:
-        return
     if field.several:
         if not isinstance(value, tuple | list):
             raise InputError(f"{given} must be a tuple, as in --config.{name}=2,3")
-        if not value:
+        if not value and not field.optional:
             raise InputError(f"{given} is empty: give at least one value, as in --config.{name}=2")
         for element in value:
-            _check_value(name, element, field._replace(several=False))
+            _check_value(name, element, field._replace(several=False, optional=False))
         if repeated := sorted({element for element in value if value.count(element) > 1}):
             raise InputError(f"{given} repeats {shown(repeated)}: give each value once")
+        return
+    if value is None and field.optional:
         return
     types = (int, float) if field.kind is float else (field.kind,)
     is_finite = not isinstance(value, float) or math.isfinite(value)
@@ -188,13 +188,13 @@ def parse(name: str, text: str, field: Field) -> Any:
     Raises:
         InputError: if the text is not of the field's type.
     """
-    if field.optional and text.lower() == "none" and text not in field.choices:
-        return None
     if field.several:
-        element = field._replace(several=False)
+        element = field._replace(several=False, optional=False)
         inner = text.strip("()[] ").removesuffix(",")
         parts = inner.split(",") if inner else []
         return tuple(parse(name, part.strip(), element) for part in parts)
+    if field.optional and text.lower() == "none" and text not in field.choices:
+        return None
     try:
         if field.kind is bool:
             return _BOOLEANS[text.lower()]

@@ -3,10 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Key, PyTree
@@ -58,7 +57,7 @@ def measure(
 
 def sensitivities(
     model: Model,
-    states: Mapping[str, Variables],
+    states: Mapping[Any, Variables],
     seeds: Sequence[int],
     images: Any,
     key: Key[Array, "..."],
@@ -69,6 +68,8 @@ def sensitivities(
     **options: Any,
 ) -> xr.Dataset:
     """Measures networks in several states, as they are and with their channels shuffled.
+
+    States are measured one after the other, by one compiled program for all calls with one model.
 
     Args:
         model: the network.
@@ -91,54 +92,72 @@ def sensitivities(
     Raises:
         InputError: as `driver.measure`.
     """
-    networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states.values())
-    numbers = np.tile(np.array(seeds, np.uint32), len(states))
-    if paired:
-        images = np.concatenate([images] * len(states))
-        key = jnp.concatenate([key] * len(states))
+    numbers = np.array(seeds, np.uint32)
+    of_stack = partial(driver.measure, LayersAndMeans(model), images, key, paired=paired, **options)
 
-    def shuffled(permutation: int) -> Variables:
+    def shuffled(networks: Variables, permutation: int) -> Variables:
         keys = jax.vmap(lambda seed: key_of(shuffle_key, seed, permutation))(numbers)
         return jax.vmap(models.shuffled)(keys, networks)
 
-    def features(variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
-        f = layers_of(model, variables, images)
+    def of_state(networks: Variables) -> xr.Dataset:
+        networks = jax.device_put(networks, jax.local_devices()[0])  # wherever they come from
+        found = of_stack(networks=networks)
+        # One permutation after the other: only one needs memory.
+        mixed = [of_stack(networks=shuffled(networks, n)) for n in range(shuffles)]
+        layers = [layer for channels, layer in found if channels == "all"]
+        fields = {}
+        for name in Measurement._fields:
+            values = np.full((len(CHANNELS), len(seeds), len(layers)), np.nan)
+            spread = np.full(values.shape[1:], np.nan)
+            for channels, layer in found:
+                at = layers.index(layer)
+                plain, *others = (getattr(one[channels, layer], name) for one in (found, *mixed))
+                values[CHANNELS.index(channels), :, at] = plain
+                if channels == "all":
+                    values[CHANNELS.index("shuffled"), :, at] = np.mean(others, axis=0)
+                    if shuffles > 1:
+                        spread[:, at] = np.std(others, axis=0, ddof=1)
+            fields[name] = (("channels", "seed", "layer"), values)
+            if name in Sensitivity._fields:
+                fields[f"{name}_spread"] = (("seed", "layer"), spread)
+        return xr.Dataset(fields, coords={"layer": layers})
+
+    measured = xr.concat(map(of_state, states.values()), "state", join="exact")
+    K = measured.sizes["layer"]
+    return measured.assign_coords(
+        state=list(states),
+        channels=list(CHANNELS),
+        seed=list(seeds),
+        relative_depth=("layer", np.arange(1, K + 1) / K),
+    )
+
+
+def along_training(measured: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    """Joins what was measured after epochs of a training.
+
+    Args:
+        measured: {epoch: dataset}, all with the same variables and coordinates.
+
+    Returns:
+        D of the epochs as along_D [epoch, ...], and so on.
+    """
+    joined = xr.concat(measured.values(), "epoch", coords="minimal", compat="equals", join="exact")
+    names = {name: f"along_{name}" for name in joined.data_vars}
+    return joined.assign_coords(epoch=list(measured)).rename(names)
+
+
+class LayersAndMeans(NamedTuple):
+    """The layers of a network, ("all", layer), and the mean channels of maps, ("mean", layer)."""
+
+    model: Model
+
+    def __call__(self, variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
+        """Returns the representations of images."""
+        f = layers_of(self.model, variables, images)
         every = {("all", layer): x for layer, x in f.items()}
         return OrderedDict(
             every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items() if x.ndim == 4}
         )
-
-    of_stack = partial(driver.measure, features, images, key, paired=paired, **options)
-    found = of_stack(networks=networks)
-    # One permutation after the other, by the same compiled program: only one needs memory.
-    mixed = [of_stack(networks=shuffled(permutation)) for permutation in range(shuffles)]
-    layers = [layer for channels, layer in found if channels == "all"]
-    shape = (len(states), len(seeds))
-    fields = {}
-    for name in Measurement._fields:
-        values = np.full((len(CHANNELS), *shape, len(layers)), np.nan)
-        spread = np.full(values.shape[1:], np.nan)
-        for channels, layer in found:
-            at = layers.index(layer)
-            plain, *others = (
-                np.reshape(getattr(one[channels, layer], name), shape) for one in (found, *mixed)
-            )
-            values[CHANNELS.index(channels), ..., at] = plain
-            if channels == "all":
-                values[CHANNELS.index("shuffled"), ..., at] = np.mean(others, axis=0)
-                if shuffles > 1:
-                    spread[..., at] = np.std(others, axis=0, ddof=1)
-        fields[name] = (("channels", "state", "seed", "layer"), values)
-        if name in Sensitivity._fields:
-            fields[f"{name}_spread"] = (("state", "seed", "layer"), spread)
-    coords = {
-        "channels": list(CHANNELS),
-        "state": list(states),
-        "seed": list(seeds),
-        "layer": layers,
-        "relative_depth": ("layer", np.arange(1, len(layers) + 1) / len(layers)),
-    }
-    return xr.Dataset(fields, coords).transpose("state", "channels", "seed", "layer")
 
 
 def layers_of(model: Model, variables: Variables, images: Array) -> OrderedDict[str, Array]:

@@ -34,7 +34,9 @@ def with_value(config, name, value):
 def not_allowed(field):
     """Yields values that a field does not allow."""
     if field.several:
-        yield from ((), 3, None, "0,1", *((value,) for value in not_allowed(element_of(field))))
+        yield from (3, None, "0,1", *((value,) for value in not_allowed(element_of(field))))
+        if not field.optional:
+            yield ()
         yield (field.high if math.isfinite(field.high) else 1,) * 2
         return
     yield from ([], (1, 2), b"1", 1j)
@@ -60,7 +62,7 @@ def not_allowed(field):
 
 
 def element_of(field):
-    return field._replace(several=False)
+    return field._replace(several=False, optional=False)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -109,6 +111,8 @@ def test_fields_of_the_measurement_are_fields_of_the_experiment():
         ("4", fields.SEEDS, (4,)),
         ("(0, 1,)", fields.SEEDS, (0, 1)),
         ("", fields.SEEDS, ()),
+        ("0,8", fields.optional(fields.several(fields.whole(0))), (0, 8)),
+        ("", fields.optional(fields.several(fields.whole(0))), ()),
         ("a/b", fields.PATH, "a/b"),
         ("~/b", fields.PATH, str(pathlib.Path("~/b").expanduser())),
         ("hf:timm/vgg16.tv_in1k", fields.PATH, "hf:timm/vgg16.tv_in1k"),

@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,11 +12,21 @@ import xarray as xr
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, Integer, Key
 
-from relstab_jax import models
+from relstab_jax import layerwise, models
 from relstab_jax.config import Config
 from relstab_jax.data import scale_detection as task
 from relstab_jax.errors import InputError
-from relstab_jax.fields import FLAG, SEED, SEEDS, choice, optional, positive, real, whole
+from relstab_jax.fields import (
+    FLAG,
+    SEED,
+    SEEDS,
+    choice,
+    optional,
+    positive,
+    real,
+    several,
+    whole,
+)
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
@@ -26,9 +35,16 @@ from relstab_jax.measures.sensitivity import Measurement
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
-from relstab_jax.training.devices import collected, gathered, seed_sharding, share_of_process
-from relstab_jax.training.loop import fit
-from relstab_jax.training.sweep import Sweep, compile_sweep
+from relstab_jax.training.devices import (
+    collected,
+    gathered,
+    on_devices,
+    seed_sharding,
+    share_of_process,
+)
+from relstab_jax.training.loop import Training, fit
+from relstab_jax.training.snapshots import Snapshots, check_epochs
+from relstab_jax.training.sweep import compile_sweep
 from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 
 CHANNELS = ("all", "mean")
@@ -60,6 +76,7 @@ TRAINING = {
     "max_epochs": whole(),
     "precision": choice(*PRECISIONS),
     "checkpoint_minutes": real(),
+    "measure_at": optional(several(whole(0))),  # the training keeps the networks of these epochs
 }
 MEASUREMENT = {  # may change for a run that has been trained
     "copies": whole(1, 2**16),
@@ -120,6 +137,7 @@ def check(config: Config) -> None:
         raise InputError(
             f"max_epochs={config.max_epochs} must be a multiple of look_every={config.look_every}"
         )
+    check_epochs(config.measure_at, config.max_epochs, "max_epochs")
     if descent(config).decay <= 0:
         raise InputError(
             f"learning_rate={config.learning_rate} times ridge={config.ridge} is too large: a step "
@@ -135,7 +153,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         mean_filter [state, seed, layer, tap], the raw filters averaged over channels (Tables 1, 2);
         train_error, test_error, train_loss, epochs, interpolation_epoch and diverged [seed];
         exact_D, exact_G, exact_R [seed, layer], of the homogeneous network on the same test points;
-        exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer].
+        exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer]. If there
+        are epochs in `measure_at`, along_D and so on [epoch, channels, seed, layer] and
+        along_test_error [epoch, seed], seeds that have stopped being as they were at their end.
     """
     model = network(config)
     sharding = seed_sharding(len(config.seeds))
@@ -143,10 +163,11 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     keys, points = prepare(config, sharding)
     data, test = training_data(config, keys.order, points, sharding), points["test"]
     test_positions = collected(test[0], S)
+    snapshots = Snapshots(workdir, config.measure_at)
 
     with jax.default_matmul_precision(config.precision):
         sweep = make_sweep(config, sharding)
-        initial = sweep.start(keys.init)
+        initial = sweep.start(keys.init).variables
         trained = fit(
             sweep,
             keys.init,
@@ -154,20 +175,24 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             seeds=S,
             workdir=workdir,
             checkpoint_minutes=config.checkpoint_minutes,
+            snapshots=snapshots,
         )
+        last = sweep.variables(trained, config.max_epochs * sweep.steps_per_epoch)
 
     print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
-    variables = {"init": initial.variables, "trained": sweep.trained(trained)}
-    states = {name: collected(of_state, S) for name, of_state in variables.items()}
-    measured = sensitivities(config, model, states, test_positions)
+    states = {"init": collected(initial, S), "trained": collected(last, S)}
+    measured = [
+        sensitivities(config, model, of_state, test_positions) for of_state in states.values()
+    ]
+    mean_filters = np.stack([jax.vmap(mean_filter)(of_state) for of_state in states.values()])
 
     @partial(jax.jit, out_shardings=sharding)
     def evaluate(*of_seeds: Any) -> dict[str, Array]:
         return jax.vmap(partial(evaluation, config, model))(*of_seeds)
 
-    with jax.default_matmul_precision("highest"):
-        evaluated = collected(evaluate(variables["trained"], points["train"], test), S)
-    mean_filters = np.stack([jax.vmap(mean_filter)(of_state) for of_state in states.values()])
+    def evaluated(variables: Variables) -> dict[str, np.ndarray]:
+        with jax.default_matmul_precision("highest"):
+            return collected(evaluate(variables, points["train"], test), S)
 
     geometry = {name: config[name] for name in GEOMETRY}
     exact = [
@@ -186,28 +211,30 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         name: collected(getattr(trained, name), S)
         for name in ("epochs", "interpolation_epoch", "diverged")
     }
-    return xr.Dataset(
+    dataset = xr.concat(measured, "state", join="exact").assign(
         {
-            name: (("seed", "channels", "layer", "state"), values)
-            for name, values in measured.items()
-        }
-        | {
             f"exact_{name}": (("seed", "layer"), np.stack([getattr(e, name) for e in exact]))
             for name in "DGR"
         }
         | {"mean_filter": (("state", "seed", "layer", "tap"), mean_filters)}
         | {name: ("seed", value) for name, value in of_seed.items()}
-        | {name: ("seed", value) for name, value in evaluated.items()}
-        | {"exponent_D": laws.D, "exponent_G": laws.G},
-        coords={
-            "state": ["init", "trained"],
-            "channels": list(CHANNELS),
-            "seed": list(config.seeds),
-            "layer": [f"conv{k}" for k in range(1, config.depth + 1)],
-            "receptive_field": ("layer", laws.A),
-            "fitted": ("layer", np.arange(1, config.depth + 1) <= fitted_layers(config)),
-        },
-    ).transpose("state", "channels", "seed", "layer", "tap")
+        | {name: ("seed", value) for name, value in evaluated(last).items()}
+        | {"exponent_D": laws.D, "exponent_G": laws.G}
+    )
+    dataset = dataset.assign_coords(
+        state=list(states),
+        receptive_field=("layer", laws.A),
+        fitted=("layer", np.arange(1, config.depth + 1) <= fitted_layers(config)),
+    )
+    if snapshots.epochs:
+        along = {}
+        for epoch in snapshots.epochs:
+            networks = snapshots.read(epoch)
+            errors = evaluated(on_devices(networks, len(keys.init), sharding))["test_error"]
+            found = sensitivities(config, model, networks, test_positions)
+            along[epoch] = found.assign(test_error=("seed", errors))
+        dataset = dataset.merge(layerwise.along_training(along))
+    return dataset.transpose(..., "channels", "seed", "layer", "tap")
 
 
 Points = tuple[Int[Array, "S P 2"], Int[Array, "S P"]]  # positions and labels
@@ -260,7 +287,7 @@ def training_data(
     )
 
 
-def make_sweep(config: Config, sharding: NamedSharding) -> Sweep:
+def make_sweep(config: Config, sharding: NamedSharding) -> Training:
     """Compiles the training of a configuration, on images of two active pixels."""
     model = network(config, active_pixels=2)
 
@@ -301,53 +328,64 @@ def descent(config: Config) -> Descent:
 def sensitivities(
     config: Config,
     model: Model,
-    states: Mapping[str, Variables],
+    variables: Variables,
     positions: Int[np.ndarray, "S T 2"],
-) -> dict[str, np.ndarray]:
+) -> xr.Dataset:
     """Measures D, G, R of every layer and of its mean channel, on the test points of each seed.
 
     The noise has the variance, mean over points, copies and pixels, of the deformations (App. B.2).
-    Each process measures its share of the seeds.
+    Each process measures its share of the seeds. All calls with one model share a compiled program.
 
     Args:
         config: of the run.
         model: the network.
-        states: {state: variables of S networks, with a leading axis [S]}.
+        variables: of S networks, NumPy arrays with a leading axis [S].
         positions: active pixels of the test points.
 
     Returns:
-        The fields of `Measurement`, [seed, channels, layer, state], channels all and mean.
+        The fields of `Measurement`, [seed, channels, layer], channels all and mean.
     """
     share = share_of_process(len(config.seeds))
-    networks = jax.tree.map(
-        lambda *leaves: np.concatenate([leaf[share] for leaf in leaves]), *states.values()
-    )
     seeds = np.array(config.seeds, np.uint32)[share]
-    keys = jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds)
-    images = task.images(jnp.asarray(positions[share]), config.size)
-
-    def features(variables: Variables, images: Array) -> dict[tuple[str, str], Array]:
-        f = model.features(variables, images)
-        every = {("all", layer): x for layer, x in f.items()}
-        return every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items()}
-
     found = measure(
-        features,
-        np.concatenate([images] * len(states)),
-        jnp.concatenate([keys] * len(states)),
+        LayersAndMeans(model),
+        task.images(jnp.asarray(positions[share]), config.size),
+        jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds),
         perturbation=task.Moves(config.task, config.xi, config.boundary),
         noise=EqualVariance(config.rectified_noise),
         copies=config.copies,
-        networks=networks,
+        networks=jax.tree.map(lambda leaf: leaf[share], variables),
         paired=True,
         batch_size=config.measure_batch_size,
     )
-    shape = len(CHANNELS), config.depth, len(states), len(share)
+    shape = len(CHANNELS), config.depth, len(share)
     fields = {
         name: np.moveaxis(np.reshape([getattr(f, name) for f in found.values()], shape), -1, 0)
         for name in Measurement._fields
     }
-    return gathered(fields, len(config.seeds))
+    return xr.Dataset(
+        {
+            name: (("seed", "channels", "layer"), values)
+            for name, values in gathered(fields, len(config.seeds)).items()
+        },
+        coords={
+            "channels": list(CHANNELS),
+            "seed": list(config.seeds),
+            "layer": [f"conv{k}" for k in range(1, config.depth + 1)],
+        },
+    )
+
+
+class LayersAndMeans(NamedTuple):
+    """The layers of a network, ("all", layer), and their mean channels, ("mean", layer)."""
+
+    model: Model
+
+    def __call__(self, variables: Variables, images: Array) -> dict[tuple[str, str], Array]:
+        """Returns the representations of images."""
+        f = self.model.features(variables, images)
+        every = {("all", layer): x for layer, x in f.items()}
+        return every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items()}
 
 
 def evaluation(

@@ -2,6 +2,7 @@
 
 import pathlib
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,16 +14,17 @@ from jaxtyping import Array, Integer, Key
 from relstab_jax import layerwise, models, problems
 from relstab_jax.config import Config
 from relstab_jax.errors import InputError
-from relstab_jax.fields import SEED, SEEDS, choice, positive, real, whole
+from relstab_jax.fields import SEED, SEEDS, choice, optional, positive, real, several, whole
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers
 from relstab_jax.training.data_parallel import Data
-from relstab_jax.training.devices import data_parallel_devices
+from relstab_jax.training.devices import data_parallel_devices, on_devices
 from relstab_jax.training.learner import Sizes
 from relstab_jax.training.loop import fit
+from relstab_jax.training.snapshots import Snapshots, check_epochs
 
 TRAINING = {
     **problems.FIELDS,
@@ -42,6 +44,7 @@ TRAINING = {
     "precision": choice("bfloat16", "tensorfloat32", "float32"),  # of products in training
     "evaluation_batch_size": whole(),
     "checkpoint_minutes": real(),
+    "measure_at": optional(several(whole(0))),  # the training keeps the networks of these epochs
 }
 MEASUREMENT = {  # may change for a run that has been trained
     **problems.DEFORMATIONS,
@@ -82,6 +85,7 @@ def check(config: Config) -> None:
     of_pixels = problems.OF_SCALE_DETECTION | problems.DEFORMATIONS
     is_of_pixels = config.get("data") == problems.SCALE_DETECTION
     check_fields(config, FIELDS, absent=() if is_of_pixels else of_pixels)
+    check_epochs(config.measure_at, config.epochs, "epochs")
     network(config)
     data_parallel.check_batch(config.batch_size, config.micro_batches, len(data_parallel_devices()))
     train, _, test = problems.part_sizes(config)
@@ -114,7 +118,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         What `layerwise.sensitivities` and `layerwise.spectra` do, in the states init and trained,
         which is the epoch with the lowest validation error. Of that epoch train_error, without
         augmentation, validation_error and test_error, and which it is, best_epoch [seed]; of the
-        last epoch last_test_error; epochs trained and test_points [seed].
+        last epoch last_test_error; epochs trained and test_points [seed]. If there are epochs in
+        `measure_at`, what `layerwise.sensitivities` does, as along_D and so on, and
+        along_test_error, all over epoch in place of state.
     """
     model = network(config)
     problem = problems.problem(config)
@@ -131,6 +137,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         micro_batches=config.micro_batches,
         seeds_at_once=config.seeds_at_once,
     )
+    snapshots = Snapshots(workdir, config.measure_at)
     with jax.default_matmul_precision(config.precision):
         training = data_parallel.compile_training(
             model,
@@ -148,6 +155,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             seeds=len(seeds),
             workdir=workdir,
             checkpoint_minutes=config.checkpoint_minutes,
+            snapshots=snapshots,
         )
 
         def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
@@ -163,18 +171,22 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             "epochs": np.full(len(config.seeds), config.epochs),
             "test_points": np.full(len(config.seeds), test.shape[1]),
         }
+        along_errors = {
+            epoch: error(on_devices(snapshots.read(epoch), len(seeds), training.sharding), test)
+            for epoch in snapshots.epochs
+        }
         initial = training.start(keys.init).variables
 
     print("Measuring D, G and R of every layer.", flush=True)
     states = {"init": initial, "trained": trained.best}
     examples = test[:, : config.measure_points]
     on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
-    measured = layerwise.sensitivities(
+    sensitivities = partial(
+        layerwise.sensitivities,
         model,
-        states,
-        config.seeds,
-        on.images,
-        on.key,
+        seeds=config.seeds,
+        images=on.images,
+        key=on.key,
         perturbation=on.perturbation,
         paired=on.paired,
         shuffle_key=key_of(config.seed, "shuffle"),
@@ -183,4 +195,13 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         batch_size=config.measure_batch_size,
     )
     trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})
-    return xr.merge([measured, layerwise.spectra(states, config.seeds), trainings])
+    parts = [sensitivities(states=states), layerwise.spectra(states, config.seeds), trainings]
+    if snapshots.epochs:
+        along = {
+            epoch: sensitivities(states={epoch: snapshots.read(epoch)})
+            .squeeze("state", drop=True)
+            .assign(test_error=("seed", test_error))
+            for epoch, test_error in along_errors.items()
+        }
+        parts.append(layerwise.along_training(along))
+    return xr.merge(parts)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import xarray as xr
 
+from relstab_jax.plots.along_training import along_training
 from relstab_jax.plots.correlations import correlations
 from relstab_jax.plots.deformations import deformations
 from relstab_jax.plots.depth import depth
@@ -26,6 +27,7 @@ from relstab_jax.plots.tasks import tasks
 
 __all__ = [
     "Picture",
+    "along_training",
     "correlations",
     "deformations",
     "depth",
@@ -43,7 +45,7 @@ __all__ = [
 
 _OF_RESULTS = (
     *(receptive_field, representation, depth, sensitivities, spectra, frequency_content),
-    *(errors, correlations),
+    *(along_training, errors, correlations),
 )
 
 

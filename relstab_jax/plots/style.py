@@ -293,10 +293,12 @@ def test_error(gathered: xr.Dataset) -> np.ndarray:
 
 def network_of(dataset: xr.Dataset) -> str:
     """Returns the name of the measured network."""
-    return dataset.attrs["config"]["network"]
+    return dataset.attrs["config"].get("network", "SimpleCNN")
 
 
 def images_of(dataset: xr.Dataset) -> str:
     """Returns the name of the images that a network was measured on."""
     config = dataset.attrs["config"]
+    if "task" in config:
+        return f"Task {config['task']}"
     return pathlib.Path(config.get("images") or config["data"]).stem

@@ -32,10 +32,7 @@ class Checkpoints:
         Raises:
             WriteError: if the disk has no room for it.
         """
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD_BYTES
-        with writing(self._folder):
-            if shutil.disk_usage(self._folder).free < needed:
-                raise OSError(errno.ENOSPC, f"it takes {needed / 2**20:.0f} MiB, more than is free")
+        check_room(self._folder, state)
         self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
@@ -62,6 +59,14 @@ class Checkpoints:
         """Waits until all checkpoints are written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def check_room(folder: pathlib.Path, tree: PyTree) -> None:
+    """Raises a WriteError if the disk of a folder has no room for a checkpoint of arrays."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
+    with writing(folder):
+        if shutil.disk_usage(folder).free < needed:
+            raise OSError(errno.ENOSPC, f"it takes {needed / 2**20:.0f} MiB, more than is free")
 
 
 def read_variables(folder: pathlib.Path) -> Variables:

@@ -236,6 +236,7 @@ def compile_training(
     return DataParallel(
         start=lambda keys: jax.device_put(initial(keys), sharding),
         advance=advance,
+        variables=lambda state, _: state.variables,
         look=look,
         evaluate=evaluate,
         ended=lambda _, step: step >= sizes.epochs * steps_per_epoch,

@@ -15,11 +15,13 @@ from jaxtyping import Array, Key
 
 from relstab_jax import distributed
 from relstab_jax.errors import Diverged
+from relstab_jax.models import Variables
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.devices import collected, on_devices
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.metrics import MetricsLog
 from relstab_jax.training.report import Display, Report
+from relstab_jax.training.snapshots import Snapshots
 
 CHUNK_SECONDS = 1.0
 
@@ -35,6 +37,8 @@ class Training:
         start: keys [S] -> state, before the first step.
         advance: (state, data, step, until) -> state, trained from optimisation step `step` to
             `until`, with no look between. It donates `state`.
+        variables: (state, step) -> the networks [S] after step `step`; those of seeds that stopped
+            before it are as they were then.
         look: (state, data, epoch) -> (state, metrics), after `epoch` epochs; the metrics are a line
             of `metrics.jsonl`.
         ended: (state, step) -> whether the training has ended.
@@ -48,6 +52,7 @@ class Training:
 
     start: Callable[[Key[Array, " S"]], Any]
     advance: Callable[[Any, Any, int, int], Any]
+    variables: Callable[[Any, int], Variables]
     look: Callable[[Any, Any, int], tuple[Any, Any]]
     ended: Callable[[Any, int], bool]
     steps_per_epoch: int
@@ -65,6 +70,7 @@ def fit(
     seeds: int,
     workdir: pathlib.Path,
     checkpoint_minutes: float,
+    snapshots: Snapshots,
 ) -> Any:
     """Trains to the end, from the newest checkpoint in `workdir` if there is one.
 
@@ -78,6 +84,8 @@ def fit(
         seeds: number of seeds to show and save; further ones only pad the seed axis.
         workdir: the folder of `metrics.jsonl` and `checkpoints/`.
         checkpoint_minutes: time between checkpoints.
+        snapshots: the epochs whose networks are saved, in the folder of the run. Each is there
+            before a checkpoint at or after it, and all are when the training has ended.
 
     Returns:
         The state at the end, with its padding.
@@ -89,9 +97,20 @@ def fit(
     checkpoints = Checkpoints(workdir / "checkpoints")
     per_epoch = training.steps_per_epoch
     per_look = training.look_every * per_epoch
+    kept = {epoch * per_epoch: epoch for epoch in snapshots.epochs}
+
+    def keep(state: Any, step: int, ended: bool) -> None:
+        """Saves the snapshots of this step and, at the end, those of later epochs."""
+        epochs = [epoch for at, epoch in kept.items() if at == step or (ended and at > step)]
+        if epochs:
+            variables = collected(training.variables(state, step), seeds)
+            for epoch in epochs:
+                snapshots.save(epoch, variables)
+
     with contextlib.closing(checkpoints):
         step, state = _restored(training, keys, checkpoints, seeds)
         ended = training.ended(state, step)
+        keep(state, step, ended)
         saved_at = time.monotonic()
         chunk, first_step, estimated = 1, step, False
         with (
@@ -101,7 +120,8 @@ def fit(
             distributed.reporting_lost_process(),
         ):
             while not ended:
-                until = min(step + chunk, (step // per_look + 1) * per_look)
+                next_look = (step // per_look + 1) * per_look
+                until = min(step + chunk, next_look, *(at for at in kept if at > step))
                 began = time.monotonic()
                 state = jax.block_until_ready(training.advance(state, data, step, until))
                 if training.halts_on_divergence and (bad := collected(state.diverged)).any():
@@ -124,6 +144,7 @@ def fit(
                         lists = {name: a.tolist() for name, a in metrics._asdict().items()}
                         log.write({"epoch": epoch, **lists})
                     report.look(epoch, metrics, ended)
+                keep(state, step, ended)
                 due = time.monotonic() - saved_at > 60 * checkpoint_minutes
                 chunk, due, stop = _agreed(chunk, due, interruption.number)
                 if due or stop or ended:

@@ -6,8 +6,6 @@ and the decay since then is a factor in the forward pass: nothing is computed fo
 nothing, and leaving it out changes no bit. `LookAhead` finds the steps that may learn.
 """
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,17 +34,6 @@ from relstab_jax.training.sweep_state import (
 UPDATE_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep(Training):
-    """A training that leaves seeds that have stopped as they are.
-
-    Attributes:
-        trained: state -> variables [S] of seeds that have stopped.
-    """
-
-    trained: Callable[[TrainState], Variables]
-
-
 def compile_sweep(
     network: Network,
     descent: Descent,
@@ -54,8 +41,10 @@ def compile_sweep(
     *,
     train_points: int,
     sharding: NamedSharding,
-) -> Sweep:
+) -> Training:
     """Compiles the training of a stack of networks by stochastic gradient descent.
+
+    It leaves seeds that have stopped as they are.
 
     Args:
         network: the network.
@@ -166,11 +155,12 @@ def compile_sweep(
         )
         return state, metrics
 
-    def trained(state: TrainState) -> Variables:
-        steps = state.epochs * steps_per_epoch - state.since
-        return network.shrunk(state.variables, descent.decay_after(steps))
+    def variables(state: TrainState, step: Int[Array, ""]) -> Variables:
+        stopped = state.epochs * steps_per_epoch
+        last = jnp.where(state.epochs > 0, stopped, step.astype(stopped.dtype))
+        return network.shrunk(state.variables, descent.decay_after(last - state.since))
 
-    return Sweep(
+    return Training(
         start=map_seeds(start, sharding),
         advance=map_seeds(
             advance,
@@ -179,8 +169,8 @@ def compile_sweep(
             donate_argnums=0,
             compiler_options=UPDATE_IN_PLACE if jax.default_backend() == "cpu" else None,
         ),
+        variables=map_seeds(variables, sharding),
         look=map_seeds(look, sharding, of_seed=2),
-        trained=map_seeds(trained, sharding),
         ended=lambda state, _: bool((collected(state.epochs) > 0).all()),
         steps_per_epoch=steps_per_epoch,
         look_every=rule.look_every,

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from relstab_jax import main, tables
 from relstab_jax.errors import InputError
@@ -38,6 +39,19 @@ def tiny(tmp_path_factory):
     return dataset, workdir, compiled
 
 
+EPOCHS = (0, 3, 5, 12, 20)
+ALONG = TINY | {"measure_at": EPOCHS}
+
+
+@pytest.fixture(scope="module")
+def along(tmp_path_factory):
+    """The same run, measured along its training too, and what was compiled in it."""
+    with compilations() as compiled:
+        workdir = tmp_path_factory.mktemp("along")
+        dataset = scale_detection.run(config("task2", **ALONG), workdir)
+    return dataset, workdir, compiled
+
+
 def test_results_have_the_schema(tiny):
     dataset, workdir, _ = tiny
     for name in ("D", "G", "R"):
@@ -61,6 +75,46 @@ def test_one_compilation_serves_all_seeds_layers_and_looks(tiny):
         assert compiled.count(call) == 1, call
 
 
+def test_measuring_along_a_training_changes_nothing_else(tiny, along):
+    added = along[0].drop_vars([name for name in along[0].data_vars if "along_" in name])
+    xr.testing.assert_identical(added.drop_vars("epoch"), tiny[0])
+    assert (along[1] / "metrics.jsonl").read_text() == (tiny[1] / "metrics.jsonl").read_text()
+
+
+def test_what_is_measured_along_a_training_begins_and_ends_as_its_states(along):
+    dataset, _, compiled = along
+    assert dataset.epoch.values.tolist() == list(EPOCHS)
+    assert dataset.along_R.dims == ("epoch", "channels", "seed", "layer")
+    for name in ("D", "G", "R", "D_error"):
+        for epoch, state in ((0, "init"), (20, "trained")):
+            found = dataset[f"along_{name}"].sel(epoch=epoch)
+            np.testing.assert_array_equal(found, dataset[name].sel(state=state))
+    assert dataset.along_test_error.dims == ("epoch", "seed")
+    np.testing.assert_array_equal(dataset.along_test_error.sel(epoch=20), dataset.test_error)
+    for call in ("advance", "look", "variables", "step", "add_to_reference", "evaluate"):
+        assert compiled.count(call) == 1, call
+
+
+def test_a_run_that_ends_at_an_epoch_measures_the_same(along, tmp_path):
+    fields = {"max_epochs": 3, "look_every": 3, "measure_at": (0, 2)}
+    ended = scale_detection.run(config("task2", **TINY | fields), tmp_path)
+    for name in ("D", "G", "R", "test_error"):
+        then = along[0][f"along_{name}"].sel(epoch=3)
+        last = ended[name] if name == "test_error" else ended[name].sel(state="trained")
+        np.testing.assert_array_equal(then, last)
+
+
+@pytest.mark.slow
+def test_seeds_that_have_stopped_are_measured_as_they_were(tmp_path):
+    fields = ALONG | {"patience": 1, "max_epochs": 200, "measure_at": (0, 100, 200)}
+    dataset = scale_detection.run(config("task2", **fields), tmp_path)
+    assert (dataset.epochs < 200).all()
+    for epoch in (100, 200):
+        of_epoch = dataset.sel(epoch=epoch, seed=dataset.epochs <= epoch)
+        assert of_epoch.sizes["seed"]
+        np.testing.assert_array_equal(of_epoch.along_D, of_epoch.D.sel(state="trained"))
+
+
 @pytest.mark.slow
 def test_a_seed_is_the_same_whatever_runs_beside_it(tiny, tmp_path):
     """Nine seeds go two to a device on five of the eight devices, one place left empty."""
@@ -80,7 +134,7 @@ def test_a_finished_training_is_not_repeated(tiny):
     np.testing.assert_array_equal(again.D, dataset.D)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_numbers(along, tmp_path, monkeypatch):
     def interrupt(self, *_):
         self.number = 15
 
@@ -104,14 +158,13 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tiny, tmp_path, monkeypa
         interrupt(entered[-1])
 
     with pytest.raises(Interrupted) as stop:
-        scale_detection.run(config("task2", **TINY), tmp_path)
+        scale_detection.run(config("task2", **ALONG), tmp_path)
     assert stop.value.exit_code == 143
-    resumed = scale_detection.run(config("task2", **TINY), tmp_path)
+    resumed = scale_detection.run(config("task2", **ALONG), tmp_path)
     epochs = [line["epoch"] for line in looks]
     assert epochs == sorted(set(epochs))  # nothing is trained twice
-    for name in ("D", "G", "mean_filter", "train_loss", "interpolation_epoch"):
-        np.testing.assert_array_equal(resumed[name], tiny[0][name])
-    assert (tmp_path / "metrics.jsonl").read_text() == (tiny[1] / "metrics.jsonl").read_text()
+    xr.testing.assert_identical(resumed, along[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == (along[1] / "metrics.jsonl").read_text()
 
 
 @pytest.mark.slow
@@ -146,6 +199,10 @@ def test_a_diverging_seed_is_marked(tmp_path):
         ({"boundary": "mirror"}, "boundary='mirror' is not known"),
         ({"precision": "float8"}, "precision='float8' is not known"),
         ({"learning_rate": -0.1}, "learning_rate=-0.1 must be at least 0"),
+        ({"measure_at": (0, 4, 2)}, r"measure_at=\(0, 4, 2\) must ascend"),
+        ({"measure_at": (2, 2)}, r"measure_at=\(2, 2\) repeats \[2\]"),
+        ({"measure_at": (600_001,)}, "beyond the last epoch, max_epochs=600000"),
+        ({"measure_at": (-1,)}, "measure_at=-1 must be at least 0"),
     ],
 )
 def test_bad_input_is_one_sentence(fields, message):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from configs import measure as measure_config
 from relstab_jax import problems, tables
@@ -15,6 +16,7 @@ from relstab_jax.experiments import measure, train_images
 from relstab_jax.training.checkpoints import Checkpoints, read_variables
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.metrics import MetricsLog
+from tests.compilations import compilations
 
 # 50 training and 50 test images of CIFAR-10; 30 and 15 photographs in ImageNet's form
 DATA = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
@@ -28,6 +30,8 @@ FEW_POINTS = {
     "measure_points": 16, "batch_size": 16, "seeds": (0, 1), "epochs": 3, "measure_batch_size": 8,
     "shuffles": 2,
 }  # fmt: skip
+
+DENSE_AT = (0, 1, 3)
 
 FEW_PHOTOGRAPHS = {
     "data_dir": DATA, "train_points": 16, "validation_points": 6, "test_points": 10, "epochs": 1,
@@ -51,7 +55,7 @@ def lenet(tmp_path_factory):
 def dense(tmp_path_factory):
     """A finished run of a fully connected network on the two-dimensional task."""
     workdir = tmp_path_factory.mktemp("dense")
-    fields = FEW_POINTS | {"checkpoint_minutes": 0.0}
+    fields = FEW_POINTS | {"checkpoint_minutes": 0.0, "measure_at": DENSE_AT}
     return train_images.run(config("scale_detection_2d", "DenseNetL2", **fields), workdir), workdir
 
 
@@ -69,6 +73,45 @@ def test_results_have_the_schema(lenet):
     assert dataset.seed.values.tolist() == [3, 1]
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 2
     assert "output" in tables.train_images(dataset)
+
+
+def test_measuring_along_a_training_changes_nothing_else(lenet, tmp_path):
+    """LeNet again, measured at its epochs too."""
+    with compilations() as compiled:
+        fields = FEW_IMAGES | {"measure_at": (0, 1, 2)}
+        dataset = train_images.run(config("cifar10", "LeNet", **fields), tmp_path)
+    for call in ("train", "step", "add_to_reference"):
+        assert compiled.count(call) == 1, call
+    names = [name for name in dataset.data_vars if "along_" in name]
+    xr.testing.assert_identical(dataset.drop_vars([*names, "epoch"]), lenet[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == (lenet[1] / "metrics.jsonl").read_text()
+
+    assert dataset.along_D.dims == ("epoch", "channels", "seed", "layer")
+    assert dataset.along_D_spread.dims == ("epoch", "seed", "layer")
+    assert dataset.epoch.values.tolist() == [0, 1, 2]
+    last = dataset.along_test_error.sel(epoch=2)
+    np.testing.assert_array_equal(last, dataset.last_test_error)
+    at_best = dataset.sel(epoch=dataset.best_epoch)
+    np.testing.assert_array_equal(at_best.along_test_error, dataset.test_error)
+    for name in ("D", "G", "R", "R_error"):
+        of_states = dataset[name].transpose("state", "seed", ...)
+        along = dataset[f"along_{name}"].sel(epoch=0).transpose("seed", ...)
+        np.testing.assert_array_equal(along, of_states.sel(state="init"))
+        best = at_best[f"along_{name}"].transpose("seed", ...)
+        np.testing.assert_array_equal(best, of_states.sel(state="trained"))
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_at_an_epoch_measures_the_same(tmp_path):
+    """At a constant learning rate, which does not depend on the number of epochs."""
+    fields = FEW_POINTS | {"annealing": 0.0, "measure_at": (0, 1, 2)}
+    longer = train_images.run(config("scale_detection_2d", "LeNet", **fields), tmp_path / "longer")
+    fields |= {"epochs": 1, "measure_at": ()}
+    ended = train_images.run(config("scale_detection_2d", "LeNet", **fields), tmp_path / "ended")
+    then = longer.sel(epoch=1)
+    for name in ("D", "G", "R"):
+        np.testing.assert_array_equal(then[f"along_{name}"], ended[name].sel(state="trained"))
+    np.testing.assert_array_equal(then.along_test_error, ended.test_error)
 
 
 def test_the_run_can_be_measured_anew(lenet):
@@ -129,14 +172,15 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeyp
             entered[-1].number = 15
 
     monkeypatch.setattr(MetricsLog, "write", write_and_interrupt)
-    made = config("scale_detection_2d", "DenseNetL2", **FEW_POINTS | {"checkpoint_minutes": 0.0})
+    fields = FEW_POINTS | {"checkpoint_minutes": 0.0, "measure_at": DENSE_AT}
+    made = config("scale_detection_2d", "DenseNetL2", **fields)
     with pytest.raises(Interrupted):
         train_images.run(made, tmp_path)
     resumed = train_images.run(made, tmp_path)
     epochs = [line["epoch"] for line in looks]
     assert epochs == sorted(set(epochs))  # nothing is trained twice
-    for name in ("D", "G", "train_error", "test_error", "best_epoch"):
-        np.testing.assert_array_equal(resumed[name], dense[0][name])
+    xr.testing.assert_identical(resumed, dense[0])
+    assert resumed.epoch.values.tolist() == list(DENSE_AT)
     assert (tmp_path / "metrics.jsonl").read_text() == (dense[1] / "metrics.jsonl").read_text()
 
 
@@ -185,6 +229,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ({"seeds": (1, 1)}, r"repeats \[1\]: give each value once"),
         ({"epochs": 0}, "epochs=0 must be at least 1"),
         ({"learning_rate": -1.0}, "must be at least 0"),
+        ({"measure_at": (0, 3)}, r"measure_at=\(0, 3\) goes beyond the last epoch, epochs=2"),
         ({"micro_batches": 3}, "does not divide over 1 devices with micro_batches=3"),
     ],
 )

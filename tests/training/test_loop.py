@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from relstab_jax.errors import Diverged
+from relstab_jax.errors import Diverged, InputError
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.devices import replicated
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.loop import Training, fit
 from relstab_jax.training.report import Display
+from relstab_jax.training.snapshots import Snapshots
 
 EPOCHS, STEPS_PER_EPOCH, SEEDS, PADDED = 4, 5, 2, 3
 
@@ -28,10 +29,14 @@ class Seen(NamedTuple):
     steps: jax.Array
 
 
-def counting(weight_at=lambda step: 1.0, diverged_at=lambda step: 0, called=None):
+def counting(
+    weight_at=lambda step: 1.0, diverged_at=lambda step: 0, called=None, epochs=EPOCHS, look_every=1
+):
+    per_look = look_every * STEPS_PER_EPOCH
+
     def advance(state, data, step, until):
         np.testing.assert_array_equal(state.steps, step)
-        assert step < until <= (step // STEPS_PER_EPOCH + 1) * STEPS_PER_EPOCH
+        assert step < until <= (step // per_look + 1) * per_look
         if called is not None:
             called.append((step, until))
         of_all = jnp.full(PADDED, until)
@@ -42,19 +47,28 @@ def counting(weight_at=lambda step: 1.0, diverged_at=lambda step: 0, called=None
             *(jnp.zeros(PADDED, int), jnp.ones(PADDED), jnp.zeros(PADDED, int))
         ),
         advance=advance,
+        variables=lambda state, step: {"params": {"steps": state.steps}},
         look=lambda state, data, epoch: (state, Seen(state.steps)),
-        ended=lambda state, step: step >= EPOCHS * STEPS_PER_EPOCH,
+        ended=lambda state, step: step >= epochs * STEPS_PER_EPOCH,
         steps_per_epoch=STEPS_PER_EPOCH,
-        look_every=1,
+        look_every=look_every,
         sharding=replicated(jax.devices()[:1]),
         display=Display(lambda *_: (EPOCHS, True), lambda metrics, epoch: ""),
         halts_on_divergence=True,
     )
 
 
-def fitted(training, workdir, minutes=0.0):
+def fitted(training, workdir, minutes=0.0, epochs=()):
     keys = jax.random.split(jax.random.key(0), PADDED)
-    return fit(training, keys, None, seeds=SEEDS, workdir=workdir, checkpoint_minutes=minutes)
+    return fit(
+        training,
+        keys,
+        None,
+        seeds=SEEDS,
+        workdir=workdir,
+        checkpoint_minutes=minutes,
+        snapshots=Snapshots(workdir, epochs),
+    )
 
 
 def looks(workdir):
@@ -106,3 +120,53 @@ def test_what_is_not_finite_halts_the_training_and_is_never_saved(faults, tmp_pa
     step, arrays = Checkpoints(tmp_path / "checkpoints").restore(None)
     assert 5 <= step <= 12
     assert np.isfinite(arrays["weight"]).all()
+
+
+def kept(workdir, epochs):
+    snapshots = Snapshots(workdir, epochs)
+    return {epoch: snapshots.read(epoch)["params"]["steps"].tolist() for epoch in epochs}
+
+
+def test_snapshots_are_of_their_epochs_between_looks_too(tmp_path):
+    """The training ends at epoch 4, and stays there."""
+    called, epochs = [], (0, 1, 3, 4, 6)
+    training = counting(called=called, look_every=4)
+    fitted(training, tmp_path, epochs=epochs)
+    assert {5, 15, 20} <= {until for _, until in called}
+    steps = {0: 0, 1: 5, 3: 15, 4: 20, 6: 20}
+    assert kept(tmp_path, epochs) == {epoch: [step] * SEEDS for epoch, step in steps.items()}
+    fitted(training, tmp_path / "without")
+    assert not (tmp_path / "without" / "snapshots").exists()
+    assert looks(tmp_path) == looks(tmp_path / "without")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("minutes", [0.0, 60.0])
+def test_a_killed_training_loses_no_snapshot(tmp_path, minutes):
+    """It is killed a step later in each life; something else was at epoch 3 before."""
+    epochs, lives = (0, 1, 2, 3), []
+
+    def killed_at(step):
+        if step >= 5 + len(lives) and len(lives) < 12:
+            lives.append(step)
+            raise Killed
+        return 1.0
+
+    training = counting(killed_at, look_every=2)
+    Snapshots(tmp_path, epochs).save(3, {"params": {"steps": np.zeros(SEEDS, int)}})
+    while True:
+        try:
+            fitted(training, tmp_path, minutes, epochs)
+            break
+        except Killed:
+            continue
+    assert len(lives) == 12
+    assert kept(tmp_path, epochs) == {epoch: [5 * epoch] * SEEDS for epoch in epochs}
+
+
+def test_a_snapshot_that_cannot_be_read_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"snapshots/2: there is no such file; delete the folder"):
+        Snapshots(tmp_path, (2,)).read(2)

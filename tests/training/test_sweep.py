@@ -193,6 +193,19 @@ def test_a_stopped_seed_is_frozen_while_others_go_on():
     assert (before["params"]["conv1"]["kernel"][1] != after["params"]["conv1"]["kernel"][1]).any()
 
 
+def test_the_networks_of_a_step_have_decayed_until_it_or_until_they_stopped():
+    made, state, data = compiled([0, 1, 2])
+    state = made.advance(state, data, 0, 12)._replace(epochs=jnp.array([3, 0, 0], jnp.int32))
+    found = jax.device_get(made.variables(state, 24))
+    steps = np.array([18, 24, 24]) - np.asarray(state.since)
+    for name in ("conv1", "conv2"):
+        kernel = np.asarray(state.variables["params"][name]["kernel"])
+        expected = kernel * (DESCENT.decay**steps)[:, None, None, None]
+        np.testing.assert_allclose(found["params"][name]["kernel"], expected, rtol=1e-6)
+    readout = state.variables["params"]["readout"]
+    assert_same(found["params"]["readout"], jax.device_get(readout), rtol=0, atol=0)
+
+
 def test_a_diverging_seed_is_marked_and_touches_no_other():
     made, state, data = compiled([0, 1, 2])
     good = jax.device_get(made.advance(state, data, 0, 12))

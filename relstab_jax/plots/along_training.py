@@ -1,0 +1,40 @@
+"""Sensitivities of the last layer, and the test error, along a training."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.ticker import NullLocator
+
+from relstab_jax.plots import style
+
+NEEDS = {
+    **{f"along_{name}": ("epoch", "channels", "seed", "layer") for name in "DGR"},
+    "along_test_error": ("epoch", "seed"),
+}
+
+
+@style.plot(NEEDS, tells=lambda dataset: dataset.sizes["epoch"] > 1)
+def along_training(*datasets: xr.Dataset) -> style.Picture:
+    """Plots D_f, G_f and R_f of the last layer f and the test error against epochs.
+
+    Args:
+        datasets: results of runs with `measure_at`, a row for each.
+    """
+    figure, rows = style.panels(len(datasets), 4, row_height=1.7)
+    for row, dataset in zip(rows, datasets, strict=True):
+        last = dataset.isel(layer=-1).sel(channels="all")
+        titles = {f"along_{name}": f"${name}_f$" for name in "DGR"}
+        titles["along_test_error"] = r"test error $\varepsilon$"
+        for axes, (name, title) in zip(row, titles.items(), strict=True):
+            style.curve(axes, last.epoch, last, name, "o-", color=style.BLUE)
+            axes.set(xlabel="epoch", title=f"\n{title}")
+            axes.set_xscale("symlog", linthresh=1)
+            ends = 10.0 ** np.arange(np.log10(last.epoch.values[-1]) + 1e-9)
+            axes.set_xticks([0, *ends], ["0", *(f"{end:g}" for end in ends)])
+            axes.xaxis.set_minor_locator(NullLocator())
+            if name == "along_test_error":
+                axes.set_ylim(bottom=0)
+            else:
+                axes.set_yscale("log")
+                style.plain_decades(axes.yaxis)
+        style.name_row(row[0], dataset)
+    return figure
