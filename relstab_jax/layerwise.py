@@ -100,7 +100,6 @@ def sensitivities(
         return jax.vmap(models.shuffled)(keys, networks)
 
     def of_state(networks: Variables) -> xr.Dataset:
-        networks = jax.device_put(networks, jax.local_devices()[0])  # wherever they come from
         found = of_stack(networks=networks)
         # One permutation after the other: only one needs memory.
         mixed = [of_stack(networks=shuffled(networks, n)) for n in range(shuffles)]

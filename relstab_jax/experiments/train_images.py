@@ -21,7 +21,7 @@ from relstab_jax.measures import diffeomorphism
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers
 from relstab_jax.training.data_parallel import Data
-from relstab_jax.training.devices import data_parallel_devices, on_devices
+from relstab_jax.training.devices import collected, data_parallel_devices, on_devices
 from relstab_jax.training.learner import Sizes
 from relstab_jax.training.loop import fit
 from relstab_jax.training.snapshots import Snapshots, check_epochs
@@ -178,7 +178,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         initial = training.start(keys.init).variables
 
     print("Measuring D, G and R of every layer.", flush=True)
-    states = {"init": initial, "trained": trained.best}
+    states = {"init": collected(initial), "trained": collected(trained.best)}
     examples = test[:, : config.measure_points]
     on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
     sensitivities = partial(
@@ -204,4 +204,4 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             for epoch, test_error in along_errors.items()
         }
         parts.append(layerwise.along_training(along))
-    return xr.merge(parts)
+    return xr.merge(parts, compat="equals")
