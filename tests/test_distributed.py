@@ -46,6 +46,7 @@ def finished(processes, *arguments, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [SWEEP, CIFAR], ids=["sweep", "cifar10"])
 def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
+    arguments = [*arguments, "--config.measure_at=0,1,2"]
     datasets = {}
     for processes in (1, 2, 4):
         workdir = tmp_path / str(processes)

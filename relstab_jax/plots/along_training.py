@@ -1,6 +1,5 @@
 """Sensitivities of the last layer, and the test error, along a training."""
 
-import numpy as np
 import xarray as xr
 from matplotlib.ticker import NullLocator
 
@@ -22,14 +21,15 @@ def along_training(*datasets: xr.Dataset) -> style.Picture:
     figure, rows = style.panels(len(datasets), 4, row_height=1.7)
     for row, dataset in zip(rows, datasets, strict=True):
         last = dataset.isel(layer=-1).sel(channels="all")
+        digits = len(str(last.epoch.values[-1]))
+        ticks = [0, *(10**n for n in range(0, digits, 1 if digits < 4 else 2))]
         titles = {f"along_{name}": f"${name}_f$" for name in "DGR"}
         titles["along_test_error"] = r"test error $\varepsilon$"
         for axes, (name, title) in zip(row, titles.items(), strict=True):
             style.curve(axes, last.epoch, last, name, "o-", color=style.BLUE)
             axes.set(xlabel="epoch", title=f"\n{title}")
             axes.set_xscale("symlog", linthresh=1)
-            ends = 10.0 ** np.arange(np.log10(last.epoch.values[-1]) + 1e-9)
-            axes.set_xticks([0, *ends], ["0", *(f"{end:g}" for end in ends)])
+            axes.set_xticks(ticks, list(map(str, ticks)))
             axes.xaxis.set_minor_locator(NullLocator())
             if name == "along_test_error":
                 axes.set_ylim(bottom=0)

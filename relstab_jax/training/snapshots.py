@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from relstab_jax.errors import InputError, reading
+from relstab_jax.errors import InputError, reading, shown
 from relstab_jax.models import Variables
 from relstab_jax.training.checkpoints import check_room
 
@@ -56,9 +56,8 @@ def check_epochs(epochs: Sequence[int], last: int, name_of_last: str) -> None:
     Raises:
         InputError: if the epochs do not ascend or go beyond the last.
     """
+    given = f"measure_at={shown(tuple(epochs))}"
     if list(epochs) != sorted(epochs):
-        raise InputError(f"measure_at={tuple(epochs)} must ascend")
+        raise InputError(f"{given} must ascend: give its epochs in order")
     if epochs and epochs[-1] > last:
-        raise InputError(
-            f"measure_at={tuple(epochs)} goes beyond the last epoch, {name_of_last}={last}"
-        )
+        raise InputError(f"{given} goes beyond the last epoch: give at most {name_of_last}={last}")

@@ -201,7 +201,7 @@ def test_a_diverging_seed_is_marked(tmp_path):
         ({"learning_rate": -0.1}, "learning_rate=-0.1 must be at least 0"),
         ({"measure_at": (0, 4, 2)}, r"measure_at=\(0, 4, 2\) must ascend"),
         ({"measure_at": (2, 2)}, r"measure_at=\(2, 2\) repeats \[2\]"),
-        ({"measure_at": (600_001,)}, "beyond the last epoch, max_epochs=600000"),
+        ({"measure_at": (600_001,)}, "beyond the last epoch: give at most max_epochs=600000"),
         ({"measure_at": (-1,)}, "measure_at=-1 must be at least 0"),
     ],
 )

@@ -52,6 +52,7 @@ def test_the_papers_settings_are_those_of_the_configurations(name):
     ("file", "names"),
     [
         ("task2-laptop", {"receptive_field"}),
+        ("task2-laptop-along", {"receptive_field", "along_training"}),
         ("homogeneous", {"representation"}),
         ("measure-vgg16", {"depth", "sensitivities", "spectra", "frequency_content"}),
         ("fig08-laptop", {"errors"}),
@@ -103,6 +104,17 @@ def test_receptive_field_shows_the_means_over_seeds():
             exact = np.mean(np.array(variables[f"exact_{name}"]["data"], float), axis=0)
             shown = lines["exact, nothing fitted"].get_ydata()
             np.testing.assert_allclose(shown[exact > 0], exact[exact > 0])
+
+
+def test_along_training_shows_the_last_layer_at_each_epoch():
+    path = RESULTS / "task2-laptop-along.json"
+    tree = json.loads(path.read_text())
+    panels = plots.along_training(results.load(path)).axes
+    for axes, name in zip(panels, ("D", "G", "R", "test_error"), strict=True):
+        values = np.array(tree["data_vars"][f"along_{name}"]["data"], float)
+        of_seeds = values if name == "test_error" else values[:, 0, :, -1]
+        np.testing.assert_array_equal(axes.lines[0].get_xdata(), tree["coords"]["epoch"]["data"])
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), of_seeds.mean(axis=1))
 
 
 @pytest.fixture
