@@ -101,19 +101,6 @@ def test_measuring_along_a_training_changes_nothing_else(lenet, tmp_path):
         np.testing.assert_array_equal(best, of_states.sel(state="trained"))
 
 
-@pytest.mark.slow
-def test_a_run_that_ends_at_an_epoch_measures_the_same(tmp_path):
-    """At a constant learning rate, which does not depend on the number of epochs."""
-    fields = FEW_POINTS | {"annealing": 0.0, "measure_at": (0, 1, 2)}
-    longer = train_images.run(config("scale_detection_2d", "LeNet", **fields), tmp_path / "longer")
-    fields |= {"epochs": 1, "measure_at": ()}
-    ended = train_images.run(config("scale_detection_2d", "LeNet", **fields), tmp_path / "ended")
-    then = longer.sel(epoch=1)
-    for name in ("D", "G", "R"):
-        np.testing.assert_array_equal(then[f"along_{name}"], ended[name].sel(state="trained"))
-    np.testing.assert_array_equal(then.along_test_error, ended.test_error)
-
-
 def test_the_run_can_be_measured_anew(lenet):
     _, workdir = lenet
     made = measure_config.get_config()
@@ -156,6 +143,16 @@ def test_sensitivities_of_the_two_dimensional_task(dense):
     assert "spectrum" not in dataset  # without convolutions
     # The first layer of a dense network at initialisation cannot tell a move from noise.
     assert (abs(dataset.R.sel(state="init", channels="all", layer="fcn.0") - 1) < 0.5).all()
+
+
+def test_a_run_that_ends_at_an_epoch_measures_the_same(dense, tmp_path):
+    """At a constant learning rate, which does not depend on the number of epochs."""
+    made = config("scale_detection_2d", "DenseNetL2", **FEW_POINTS | {"epochs": 1})
+    assert made.annealing == 0
+    ended, then = train_images.run(made, tmp_path), dense[0].sel(epoch=1)
+    for name in ("D", "G", "R"):
+        np.testing.assert_array_equal(then[f"along_{name}"], ended[name].sel(state="trained"))
+    np.testing.assert_array_equal(then.along_test_error, ended.test_error)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(dense, tmp_path, monkeypatch):
