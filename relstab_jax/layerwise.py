@@ -146,7 +146,10 @@ def along_training(measured: Mapping[int, xr.Dataset]) -> xr.Dataset:
 
 
 class LayersAndMeans(NamedTuple):
-    """The layers of a network, ("all", layer), and the mean channels of maps, ("mean", layer)."""
+    """The layers of a network, ("all", layer), and the mean channels of maps, ("mean", layer).
+
+    Equal ones, of the same model, share a compiled program.
+    """
 
     model: Model
 

@@ -377,7 +377,10 @@ def sensitivities(
 
 
 class LayersAndMeans(NamedTuple):
-    """The layers of a network, ("all", layer), and their mean channels, ("mean", layer)."""
+    """The layers of a network, ("all", layer), and their mean channels, ("mean", layer).
+
+    Equal ones, of the same model, share a compiled program.
+    """
 
     model: Model
 

@@ -97,7 +97,7 @@ def fit(
     checkpoints = Checkpoints(workdir / "checkpoints")
     per_epoch = training.steps_per_epoch
     per_look = training.look_every * per_epoch
-    kept = {epoch * per_epoch: epoch for epoch in snapshots.epochs}
+    kept = {epoch * per_epoch: epoch for epoch in snapshots.epochs}  # by step
 
     def keep(state: Any, step: int, ended: bool) -> None:
         """Saves the snapshots of this step and, at the end, those of later epochs."""
