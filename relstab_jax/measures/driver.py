@@ -177,7 +177,7 @@ def measure(
         parts = []
         with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
             for index in batches:
-                counts = (index < P).astype(dtype)
+                counts = jnp.asarray(index < P, dtype)
                 offset, part = step(
                     weights, reference, offset, key, variance, read(index), index, counts
                 )
@@ -326,7 +326,6 @@ def _compile(
     each = lax.map if traced else _one_by_one
 
     def features(network: PyTree | None, images: Array) -> list[Shaped[Array, "b ..."]]:
-        images = jnp.asarray(images)
         f = features_fn(images) if network is None else features_fn(network, images)
         return [jnp.asarray(x) for x in representations.named(f).values()]
 
@@ -346,7 +345,7 @@ def _compile(
             network, reference = one
             return _with_share(reference, features(network, images))
 
-        return over_networks(of_one, (networks, reference), images)
+        return over_networks(of_one, (networks, reference), jnp.asarray(images))
 
     def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
@@ -371,8 +370,10 @@ def _compile(
     def found(networks, reference, key, variance, images, index, counts):
         def of_one(one: tuple[PyTree | None, list[Array]], batch: tuple[Array, ...]) -> Any:
             network, reference = one
+            images, perturbed, noisy = batch
             of_network = partial(features, network)
-            return [d[1:] for d in distances(of_network, reference, *batch, counts, each)]
+            found = distances(of_network, reference, images, perturbed, noisy, counts, each)
+            return [d[1:] for d in found]
 
         batch = copied(key, variance, images, index)
         return over_networks(of_one, (networks, reference), batch)
