@@ -57,7 +57,8 @@ def measure(
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [layer], with leading dimensions
         channels, where several are given, and network, for a stack. With shuffled channels
-        D_spread, G_spread and R_spread, their standard deviations over the orders.
+        D_spread, G_spread and R_spread, their standard deviations over the orders. The functions of
+        `relstab_jax.plots` draw it.
 
     Raises:
         InputError: for channels or layers that do not exist, and as
@@ -114,6 +115,9 @@ def measure(
         traced=network.traced,
         **options,
     )
+    number = images.shape[1] if options.get("paired") else len(images)
+    config = {"experiment": "measure", "network": network.name, "images": f"{number} images"}
+    found.attrs["config"] = config | {"shuffles": shuffles}
     return found.sel(channels=channels) if isinstance(channels, str) else found
 
 
@@ -178,7 +182,7 @@ def sensitivities(
 
 @dataclass(frozen=True)
 class _Layers:
-    """(weights, images) -> {(channels, layer): f}, of all channels and of the mean channel.
+    """(weights, images) -> {channels: {layer: f}}, of all channels and of the mean channel.
 
     Attributes:
         features: (weights, images) -> {layer: f}, or another pytree of representations.
@@ -192,22 +196,22 @@ class _Layers:
     mean: bool
     channel_axis: int
 
-    def __call__(self, *arguments: Any) -> OrderedDict[tuple[str, Any], Array]:
+    def __call__(self, *arguments: Any) -> OrderedDict[str, OrderedDict[Any, Array]]:
         f = representations.named(self.features(*arguments))
         for pattern in self.layers or ():
             if not any(fnmatchcase(str(layer), pattern) for layer in f):
                 known = some(list(map(str, f)), at_most=8)
                 raise InputError(f"layers={pattern!r} matches no layer: the network has {known}")
-        chosen = {
-            layer: x
+        f = OrderedDict(
+            (layer, x)
             for layer, x in f.items()
             if self.layers is None or any(fnmatchcase(str(layer), p) for p in self.layers)
-        }
-        found = {("all", layer): x for layer, x in chosen.items()}
+        )
+        found = OrderedDict(all=f)
         if self.mean:
-            maps = {layer: x for layer, x in chosen.items() if x.ndim == 4}
-            found |= {("mean", layer): x.mean(axis=self.channel_axis) for layer, x in maps.items()}
-        return OrderedDict(found)
+            maps = [(layer, x) for layer, x in f.items() if x.ndim == 4]
+            found["mean"] = OrderedDict((n, x.mean(axis=self.channel_axis)) for n, x in maps)
+        return found
 
 
 def _measured(
@@ -240,11 +244,11 @@ def _measured(
     of_networks = partial(driver.measure, features, images, key, **options)
     found = of_networks(**weights)
     mixed = [of_networks(**of_order) for of_order in shuffled]
-    layers = [layer for kind, layer in found if kind == "all"]
+    layers = [name.removeprefix("all/") for name in found if name.startswith("all/")]
     shape = [len(names) for names in stack.values()]
 
     def values(one: Mapping[Any, Measurement], kind: str, name: str) -> np.ndarray:
-        of_layers = [getattr(one.get((kind, layer)), name, np.nan) for layer in layers]
+        of_layers = [getattr(one.get(f"{kind}/{layer}"), name, np.nan) for layer in layers]
         by_layer = [np.broadcast_to(np.ravel(x), math.prod(shape)) for x in of_layers]
         return np.stack(by_layer, axis=-1).reshape(*shape, -1)
 
@@ -264,7 +268,7 @@ def _measured(
             fields[f"{name}_spread"] = ((*stack, "layer"), spread)
     coords = {name: list(names) for name, names in stack.items()} | {
         "channels": list(channels),
-        "layer": list(map(str, layers)),
+        "layer": layers,
         "relative_depth": ("layer", np.arange(1, len(layers) + 1) / len(layers)),
     }
     return xr.Dataset(fields, coords)

@@ -8,7 +8,6 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from jaxtyping import Array, Key, PyTree
 
 from relstab_jax.adapters import records
-from relstab_jax.adapters.flax import permuted
 from relstab_jax.errors import InputError
 from relstab_jax.models.network import Network
 
@@ -52,7 +51,7 @@ def from_equinox(
         return jax.vmap(of_image)(images.transpose(0, 3, 1, 2))
 
     def shuffled(key: Key[Array, ""], variables: PyTree) -> PyTree:
-        return permuted(key, variables, axis=1)
+        return records.permuted(key, variables, axis=1)
 
     return Network(features, variables, type(module).__name__, shuffled, channel_axis=1)
 

@@ -1,13 +1,15 @@
-"""What the adapters share: outputs of modules, recorded as they return."""
+"""What the adapters share: outputs of modules as they return, and permuted channels."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
+from jaxtyping import Array, Key, PyTree
 
-from relstab_jax.models.model import OUTPUT
+from relstab_jax.models.model import OUTPUT, orders
 
 Records = list[tuple[str, Any]]  # (path of a module, "" for the network itself; what it returned)
 
@@ -66,3 +68,24 @@ def record(module: Any, path: str, records: Records) -> None:
 
     recorded = type(kind)(kind.__name__, (kind,), {"__call__": call})
     object.__setattr__(module, "__class__", recorded)
+
+
+def permuted(key: Key[Array, ""], variables: PyTree, axis: int = 2) -> PyTree:
+    """Permutes the input channels of the filters of every convolution at random.
+
+    Args:
+        key: of the permutations.
+        variables: the weights of a network, of which those with four axes are filters.
+        axis: of the input channels.
+    """
+
+    def name(path: Any) -> str:
+        return jax.tree_util.keystr(path, simple=True, separator=".")
+
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    order = orders(key, {name(path): x.shape[axis] for path, x in leaves if x.ndim == 4})
+
+    def permute(path: Any, x: Array) -> Array:
+        return x.take(order[name(path)], axis=axis) if x.ndim == 4 else x
+
+    return jax.tree_util.tree_map_with_path(permute, variables)

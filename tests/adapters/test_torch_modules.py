@@ -29,7 +29,7 @@ TWINS = {
     "vgg11": {"features.1": "features.0", "features.12": "features.11", "output": "output"},
     "resnet18": {
         "relu": "conv1", "layer1.0.relu": "layer1.0.conv1", "layer3.0.relu#2": "layer3.0.conv2",
-        "layer4.1": "layer4.1.conv2", "output": "output",
+        "layer4.1.relu#2": "layer4.1.conv2", "output": "output",
     },
 }  # fmt: skip
 
@@ -101,5 +101,7 @@ def test_a_module_in_training_mode_or_that_mixes_images_is_refused():
         def forward(self, x):
             return torch.relu(x - x.mean(dim=0, keepdim=True))
 
-    with pytest.raises(InputError, match="'output' of an image depends on the images beside it"):
+    with pytest.raises(
+        InputError, match="'all/output' of an image depends on the images beside it"
+    ):
         rs.measure(from_torch_module(Mixing().eval()), IMAGES, 0)
