@@ -8,9 +8,13 @@ import relstab_jax as rs
 from relstab_jax.adapters import from_torch_module
 from relstab_jax.errors import InputError
 
-torch = pytest.importorskip("torch", reason="needs the extra `torch`")
-torchvision = pytest.importorskip("torchvision", reason="needs torchvision")
-timm = pytest.importorskip("timm", reason="needs timm")
+try:
+    import timm
+    import torch
+    import torchvision
+except (ImportError, RuntimeError):  # RuntimeError: torchvision was built for another torch
+    pytest.skip("needs the extra `torch`", allow_module_level=True)
+
 IMAGES = np.random.default_rng(0).normal(size=(6, 64, 64, 3)).astype(np.float32)
 
 
