@@ -6,7 +6,9 @@ training* (ICLR 2023). The README maps the packages.
 
     import relstab_jax as rs
 
-    dataset = rs.measure(network, images, key=0)  # network: images -> any pytree of representations
+    network = rs.from_torch_module(module)  # or from_flax, from_nnx, from_equinox, or a function
+    dataset = rs.measure(network, images, key=0)  # D, G, R of every layer, an xarray.Dataset
+    rs.plots.depth(dataset)
 
 The public names below are imported when they are first used.
 """
@@ -17,17 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relstab_jax import plots, theory
+    from relstab_jax.adapters import from_equinox, from_flax, from_nnx, from_torch_module
     from relstab_jax.layerwise import measure
     from relstab_jax.measures import perturbations
     from relstab_jax.measures.sensitivity import sensitivities
-    from relstab_jax.models import create, from_torch
+    from relstab_jax.models import Network, create, from_torch
     from relstab_jax.models.weights import read as read_weights
 
 __version__ = importlib.metadata.version("relstab_jax")
 __all__ = [
+    "Network",
     "__version__",
     "create",
+    "from_equinox",
+    "from_flax",
+    "from_nnx",
     "from_torch",
+    "from_torch_module",
     "measure",
     "perturbations",
     "plots",
@@ -37,8 +45,13 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Network": "relstab_jax.models:Network",
     "create": "relstab_jax.models:create",
+    "from_equinox": "relstab_jax.adapters:from_equinox",
+    "from_flax": "relstab_jax.adapters:from_flax",
+    "from_nnx": "relstab_jax.adapters:from_nnx",
     "from_torch": "relstab_jax.models:from_torch",
+    "from_torch_module": "relstab_jax.adapters:from_torch_module",
     "measure": "relstab_jax.layerwise:measure",
     "perturbations": "relstab_jax.measures.perturbations",
     "plots": "relstab_jax.plots",

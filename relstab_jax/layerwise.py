@@ -1,9 +1,12 @@
 """Measures D, G, R and filter spectra of every layer of networks, as datasets."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,33 +14,54 @@ import xarray as xr
 from jaxtyping import Array, Key, PyTree
 
 from relstab_jax import models
+from relstab_jax.errors import InputError, some
 from relstab_jax.keys import key_of
-from relstab_jax.measures import driver, filters
+from relstab_jax.measures import driver, filters, representations
 from relstab_jax.measures.sensitivity import Measurement, Sensitivity
-from relstab_jax.models import Model, Variables
+from relstab_jax.models import Model, Network, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
-OUTPUT = "output"  # name of the predictor among the layers
 
 
 def measure(
-    network: Callable[..., PyTree], images: Any, key: int | Key[Array, "..."], **options: Any
+    network: Callable[..., PyTree],
+    images: Any,
+    key: int | Key[Array, "..."],
+    *,
+    channels: str | Sequence[str] = "all",
+    layers: str | Sequence[str] | None = None,
+    shuffles: int = 5,
+    networks: PyTree | None = None,
+    **options: Any,
 ) -> xr.Dataset:
-    """Measures D, G and R (Eq. 1) of every representation of a network.
+    """Measures D, G and R (Eq. 1) of every layer of a network.
 
     Args:
-        network: images [b, ...] -> {layer: f [b, ...]}, or any other pytree of representations.
+        network: a `Network`, as `Model.bind` and the functions of `relstab_jax.adapters` make them,
+            or any function images [b, ...] -> {layer: f [b, ...]} or another pytree of
+            representations.
         images: P of them, [P, size, size, channels] by default.
         key: root of the randomness, a seed or a key.
-        **options: of `relstab_jax.measures.driver.measure`: perturbation, noise, copies,
-            networks, paired, batch_size, progress.
+        channels: "all"; "mean", the mean channel of the maps, NaN for other layers; "shuffled", the
+            mean over networks whose convolutions see their input channels in random orders
+            (Fig. 3), for which the filters of the network must be known. Or several of them.
+        layers: names of the layers to measure, or patterns such as "features.*"; by default all.
+        shuffles: number of random orders.
+        networks: a stack of networks, a pytree of weights with a leading axis [S], whose
+            representations are `network(weights, images)`, or `network.features(weights, images)`
+            of a `Network`.
+        **options: of `relstab_jax.measures.driver.measure`: perturbation, noise, copies, paired,
+            batch_size, progress.
 
     Returns:
-        D, G, R and their standard errors D_error, G_error, R_error [layer]; [network, layer] for a
-        stack of networks.
+        D, G, R and their standard errors D_error, G_error, R_error [layer], with leading dimensions
+        channels, where several are given, and network, for a stack. With shuffled channels
+        D_spread, G_spread and R_spread, their standard deviations over the orders. The functions of
+        `relstab_jax.plots` draw it.
 
     Raises:
-        InputError: as `relstab_jax.measures.driver.measure`.
+        InputError: for channels or layers that do not exist, and as
+            `relstab_jax.measures.driver.measure`.
 
     >>> import jax
     >>> images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
@@ -45,14 +69,55 @@ def measure(
     >>> found.layer.values.tolist(), found.D.dims
     (['square', 'mean'], ('layer',))
     """
+    if not isinstance(network, Network):
+        network = Network(network, None, getattr(network, "__name__", "network"))
+    chosen = (channels,) if isinstance(channels, str) else tuple(channels)
+    if not chosen or not set(chosen) <= set(CHANNELS):
+        raise InputError(f"channels={channels!r} must be among {', '.join(CHANNELS)}")
+    if "shuffled" in chosen and network.shuffled is None:
+        raise InputError(
+            "shuffled channels need a network whose filters are known, such as Model.bind or "
+            "from_torch_module returns: leave them out for a function"
+        )
+    if not (isinstance(shuffles, int) and shuffles >= 1):
+        raise InputError(f"shuffles={shuffles} must be at least 1, and a whole number")
     key = jax.random.key(key) if isinstance(key, int) else key
-    found = driver.measure(network, images, key, **options)
-    dims = ("network", "layer") if options.get("networks") is not None else ("layer",)
-    fields = {
-        name: (dims, np.stack([getattr(layer, name) for layer in found.values()], axis=-1))
-        for name in Measurement._fields
-    }
-    return xr.Dataset(fields, coords={"layer": [str(layer) for layer in found]})
+    shuffle_key = key_of(key.ravel()[0], "shuffle")
+    if networks is None:
+        weights, stack, permute = {"network": network.variables}, {}, network.shuffled
+    else:
+        weights, stack = (
+            {"networks": networks},
+            {"network": range(len(jax.tree.leaves(networks)[0]))},
+        )
+        permute = jax.vmap(network.shuffled, (None, 0)) if network.shuffled else None
+
+    def shuffled() -> Iterator[dict[str, PyTree]]:
+        if permute and "shuffled" in chosen:
+            for order in range(shuffles):
+                of_order = key_of(shuffle_key, order)
+                yield {name: permute(of_order, w) for name, w in weights.items()}
+
+    found = _measured(
+        _Layers(
+            network.features,
+            (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers),
+            "mean" in chosen,
+            network.channel_axis,
+        ),
+        images,
+        key,
+        weights,
+        shuffled(),
+        channels=chosen,
+        stack=stack,
+        traced=network.traced,
+        **options,
+    )
+    number = images.shape[1] if options.get("paired") else len(images)
+    config = {"experiment": "measure", "network": network.name, "images": f"{number} images"}
+    found.attrs["config"] = config | {"shuffles": shuffles}
+    return found.sel(channels=channels) if isinstance(channels, str) else found
 
 
 def sensitivities(
@@ -93,80 +158,135 @@ def sensitivities(
         InputError: as `driver.measure`.
     """
     numbers = np.array(seeds, np.uint32)
-    of_stack = partial(driver.measure, LayersAndMeans(model), images, key, paired=paired, **options)
-
-    def shuffled(networks: Variables, permutation: int) -> Variables:
-        keys = jax.vmap(lambda seed: key_of(shuffle_key, seed, permutation))(numbers)
-        return jax.vmap(models.shuffled)(keys, networks)
 
     def of_state(networks: Variables) -> xr.Dataset:
-        found = of_stack(networks=networks)
-        # One permutation after the other: only one needs memory.
-        mixed = [of_stack(networks=shuffled(networks, n)) for n in range(shuffles)]
-        layers = [layer for channels, layer in found if channels == "all"]
-        fields = {}
-        for name in Measurement._fields:
-            values = np.full((len(CHANNELS), len(seeds), len(layers)), np.nan)
-            spread = np.full(values.shape[1:], np.nan)
-            for channels, layer in found:
-                at = layers.index(layer)
-                plain, *others = (getattr(one[channels, layer], name) for one in (found, *mixed))
-                values[CHANNELS.index(channels), :, at] = plain
-                if channels == "all":
-                    values[CHANNELS.index("shuffled"), :, at] = np.mean(others, axis=0)
-                    if shuffles > 1:
-                        spread[:, at] = np.std(others, axis=0, ddof=1)
-            fields[name] = (("channels", "seed", "layer"), values)
-            if name in Sensitivity._fields:
-                fields[f"{name}_spread"] = (("seed", "layer"), spread)
-        return xr.Dataset(fields, coords={"layer": layers})
+        def shuffled(permutation: int) -> dict[str, Variables]:
+            keys = jax.vmap(lambda seed: key_of(shuffle_key, seed, permutation))(numbers)
+            return {"networks": jax.vmap(models.shuffled)(keys, networks)}
 
-    measured = xr.concat(map(of_state, states.values()), "state", join="exact")
-    K = measured.sizes["layer"]
-    return measured.assign_coords(
-        state=list(states),
-        channels=list(CHANNELS),
-        seed=list(seeds),
-        relative_depth=("layer", np.arange(1, K + 1) / K),
-    )
+        return _measured(
+            _Layers(models.Layers(model), None, mean=True, channel_axis=-1),
+            images,
+            key,
+            {"networks": networks},
+            map(shuffled, range(shuffles)),
+            channels=CHANNELS,
+            stack={"seed": list(seeds)},
+            paired=paired,
+            **options,
+        )
+
+    return _joined("state", {state: of_state(networks) for state, networks in states.items()})
 
 
 def along_training(measured: Mapping[int, xr.Dataset]) -> xr.Dataset:
-    """Joins what was measured after epochs of a training.
-
-    Args:
-        measured: {epoch: dataset}, all with the same variables and coordinates.
+    """Joins what was measured after epochs of a training, {epoch: dataset}.
 
     Returns:
         D of the epochs as along_D [epoch, ...], and so on.
     """
-    joined = xr.concat(measured.values(), "epoch", coords="minimal", compat="equals", join="exact")
-    names = {name: f"along_{name}" for name in joined.data_vars}
-    return joined.assign_coords(epoch=list(measured)).rename(names)
+    joined = _joined("epoch", measured)
+    return joined.rename({name: f"along_{name}" for name in joined.data_vars})
 
 
-class LayersAndMeans(NamedTuple):
-    """The layers of a network, ("all", layer), and the mean channels of maps, ("mean", layer).
+def _joined(dim: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
+    """Joins datasets that have the same variables and coordinates along a new first dimension."""
+    joined = xr.concat(datasets.values(), dim, coords="minimal", compat="equals", join="exact")
+    return joined.assign_coords({dim: list(datasets)})
 
-    Equal ones, of the same model, share a compiled program.
+
+@dataclass(frozen=True)
+class _Layers:
+    """(weights, images) -> {channels: {layer: f}}, of all channels and of the mean channel.
+
+    Attributes:
+        features: (weights, images) -> {layer: f}, or another pytree of representations.
+        layers: names or patterns of the layers to return, or None for all.
+        mean: whether to return the mean channel of maps.
+        channel_axis: of the maps.
     """
 
-    model: Model
+    features: Callable[..., PyTree]
+    layers: tuple[str, ...] | None
+    mean: bool
+    channel_axis: int
 
-    def __call__(self, variables: Variables, images: Array) -> OrderedDict[tuple[str, str], Array]:
-        """Returns the representations of images."""
-        f = layers_of(self.model, variables, images)
-        every = {("all", layer): x for layer, x in f.items()}
-        return OrderedDict(
-            every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items() if x.ndim == 4}
+    def __call__(self, *arguments: Any) -> OrderedDict[str, OrderedDict[Any, Array]]:
+        f = representations.named(self.features(*arguments))
+        for pattern in self.layers or ():
+            if not any(fnmatchcase(str(layer), pattern) for layer in f):
+                known = some(list(map(str, f)), at_most=8)
+                raise InputError(f"layers={pattern!r} matches no layer: the network has {known}")
+        f = OrderedDict(
+            (layer, x)
+            for layer, x in f.items()
+            if self.layers is None or any(fnmatchcase(str(layer), p) for p in self.layers)
         )
+        found = OrderedDict(all=f)
+        if self.mean:
+            maps = [(layer, x) for layer, x in f.items() if x.ndim == 4]
+            found["mean"] = OrderedDict((n, x.mean(axis=self.channel_axis)) for n, x in maps)
+        return found
 
 
-def layers_of(model: Model, variables: Variables, images: Array) -> OrderedDict[str, Array]:
-    """Returns the representation of each layer and, last, the outputs of the network."""
-    features = OrderedDict(model.features(variables, images))
-    features[OUTPUT] = model.apply(variables, images)
-    return features
+def _measured(
+    features: _Layers,
+    images: Any,
+    key: Key[Array, "..."],
+    weights: Mapping[str, PyTree],
+    shuffled: Iterable[Mapping[str, PyTree]],
+    *,
+    channels: Sequence[str],
+    stack: Mapping[str, Sequence[Any]],
+    **options: Any,
+) -> xr.Dataset:
+    """Measures networks as they are and with shuffled channels.
+
+    Args:
+        features: of the networks.
+        images: as for `driver.measure`.
+        key: as for `driver.measure`.
+        weights: of the networks: the argument `network` or `networks` of `driver.measure`.
+        shuffled: the same with channels in random orders, which are made one at a time.
+        channels: which to return.
+        stack: {dimension: names} of the stack of networks.
+        **options: others of `driver.measure`.
+
+    Returns:
+        The fields of `Measurement`, [channels, *stack, layer], and, for shuffled channels, their
+        spread [*stack, layer].
+    """
+    of_networks = partial(driver.measure, features, images, key, **options)
+    found = of_networks(**weights)
+    mixed = [of_networks(**of_order) for of_order in shuffled]
+    layers = [name.removeprefix("all/") for name in found if name.startswith("all/")]
+    shape = [len(names) for names in stack.values()]
+
+    def values(one: Mapping[Any, Measurement], kind: str, name: str) -> np.ndarray:
+        of_layers = [getattr(one.get(f"{kind}/{layer}"), name, np.nan) for layer in layers]
+        by_layer = [np.broadcast_to(np.ravel(x), math.prod(shape)) for x in of_layers]
+        return np.stack(by_layer, axis=-1).reshape(*shape, -1)
+
+    fields = {}
+    for name in Measurement._fields:
+        of_orders = [values(one, "all", name) for one in mixed]
+        of_channels = {kind: values(found, kind, name) for kind in ("all", "mean")}
+        if mixed:
+            of_channels["shuffled"] = np.mean(of_orders, axis=0)
+        fields[name] = (
+            ("channels", *stack, "layer"),
+            np.stack([of_channels[kind] for kind in channels]),
+        )
+        if mixed and name in Sensitivity._fields:
+            one = len(mixed) == 1
+            spread = np.full_like(of_orders[0], np.nan) if one else np.std(of_orders, 0, ddof=1)
+            fields[f"{name}_spread"] = ((*stack, "layer"), spread)
+    coords = {name: list(names) for name, names in stack.items()} | {
+        "channels": list(channels),
+        "layer": layers,
+        "relative_depth": ("layer", np.arange(1, len(layers) + 1) / len(layers)),
+    }
+    return xr.Dataset(fields, coords)
 
 
 def spectra(states: Mapping[str, Variables], seeds: Sequence[int]) -> xr.Dataset:

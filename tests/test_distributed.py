@@ -30,7 +30,8 @@ CIFAR = [
 
 def several(processes, *arguments, devices=2, **variables):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    environment |= {"PYTHON": sys.executable} | variables
+    # Every process compiles for itself.
+    environment |= {"PYTHON": sys.executable, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} | variables
     return subprocess.Popen(
         ["launch/local_multiprocess.sh", str(processes), *arguments],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -48,7 +49,7 @@ def finished(processes, *arguments, **options):
 def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
     arguments = [*arguments, "--config.measure_at=0,1,2"]
     datasets = {}
-    for processes in (1, 2, 4):
+    for processes in (1, 4):
         workdir = tmp_path / str(processes)
         code, output = finished(processes, *arguments, f"--workdir={workdir}")
         assert code == 0, output
@@ -63,11 +64,10 @@ def test_several_processes_give_the_numbers_of_one(arguments, tmp_path):
         if processes == 1:
             expected = looks
         np.testing.assert_allclose(looks, expected, rtol=1e-4)
-    for processes in (2, 4):
-        for name in datasets[1]:
-            np.testing.assert_allclose(
-                datasets[processes][name], datasets[1][name], rtol=1e-4, atol=1e-7, err_msg=name
-            )
+    for name in datasets[1]:
+        np.testing.assert_allclose(
+            datasets[4][name], datasets[1][name], rtol=1e-4, atol=1e-7, err_msg=name
+        )
 
 
 def children_of(launcher):

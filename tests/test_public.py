@@ -28,11 +28,11 @@ for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
 ABOVE = [f"relstab_jax.{room}" for room in (
     "config", "experiments", "fields", "files", "gathering", "grid", "layerwise", "main", "plots",
     "problems", "results", "runs", "tables", "training")]  # fmt: skip
-PACKAGES = ["grain", "matplotlib", "ml_collections", "optax", "orbax", "pandas", "PIL",
-            "tensorflow_datasets", "xarray"]  # fmt: skip
+PACKAGES = ["equinox", "grain", "matplotlib", "ml_collections", "optax", "orbax", "pandas", "PIL",
+            "tensorflow_datasets", "torch", "xarray"]  # fmt: skip
 
 
-@pytest.mark.parametrize("room", ["measures", "theory", "models"])
+@pytest.mark.parametrize("room", ["measures", "theory", "models", "adapters"])
 def test_a_room_of_the_library_imports_with_the_others_blocked(room):
     command = [sys.executable, "-c", ALONE, room, ",".join(ABOVE + PACKAGES)]
     found = subprocess.run(command, capture_output=True, text=True)
@@ -48,7 +48,9 @@ def test_every_public_name_is_there():
         relstab_jax.mesure  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["layerwise", "measures.sensitivity"])
+@pytest.mark.parametrize(
+    "module", ["adapters.flax", "adapters.nnx", "layerwise", "measures.sensitivity"]
+)
 def test_examples_of_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"relstab_jax.{module}"))
     assert found.attempted > 0

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -376,7 +377,8 @@ def sensitivities(
     )
 
 
-class LayersAndMeans(NamedTuple):
+@dataclass(frozen=True)
+class LayersAndMeans:
     """The layers of a network, ("all", layer), and their mean channels, ("mean", layer).
 
     Equal ones, of the same model, share a compiled program.

@@ -1,12 +1,14 @@
 """Measurement of networks: any representations of any images under any perturbation.
 
 Images are read a batch at a time and spread over the devices; each representation is reduced to
-the distances of Eq. 1 where it is computed, so that memory does not grow with their number.
+the distances of Eq. 1 where it is computed, so that memory does not grow with their number. All of
+it is one compiled program; a network that JAX cannot trace is called between compiled parts of it.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +34,7 @@ from relstab_jax.measures.sensitivity import (
 )
 
 _REFERENCE_IMAGES = 32  # whose mean is the reference of the distances
+_MIXED = 0.01  # relative change of a sum over images that no rounding explains
 
 # Bytes of representations at a time. Larger batches are no faster on a CPU; elsewhere it is a part
 # of the device's memory.
@@ -76,8 +79,10 @@ def measure(
     perturbation: Perturbation = Diffeomorphism(),
     noise: Noise = EqualNorm(),
     copies: int = 1,
+    network: PyTree | None = None,
     networks: PyTree | None = None,
     paired: bool = False,
+    traced: bool = True,
     batch_size: float | None = None,
     progress: bool = False,
 ) -> dict[Any, Measurement]:
@@ -86,8 +91,8 @@ def measure(
     Args:
         features_fn: images [b, ...] -> {layer: f [b, ...]}, or any other pytree of representations,
             real or complex: any function that JAX can trace, from any library, such as
-            `partial(model.features, variables)`. With `networks` it is (network, images) ->
-            representations.
+            `partial(model.features, variables)`. With `network` or `networks` it is (network,
+            images) -> representations.
         images: P of them [P, ...], an array or anything with `len`, `shape` and items that are
             arrays, such as a memory-mapped file, of which a batch is read at a time.
         key: root of the randomness. Every copy of every image has a key of its own: results depend
@@ -96,9 +101,14 @@ def measure(
         noise: which G is the sensitivity to. By default it has, image by image, the norm of the
             perturbation: ‖η_i‖ = ‖τx_i - x_i‖.
         copies: number of perturbed, and of noisy, copies of each image.
+        network: its weights, any pytree of arrays. Networks that differ in their weights alone
+            share a compiled program.
         networks: a stack of networks, any pytree of arrays with a leading axis [S]. They are
             measured one after the other by one compiled program, on the same copies of the images.
         paired: whether each network has its own images [S, P, ...], an array, and key [S].
+        traced: whether JAX can trace `features_fn`, and so compile it. If not, it is called with
+            JAX arrays of concrete values on one device, and the leaves of `network` are of any
+            type, such as PyTorch's tensors.
         batch_size: images at a time on each device, a whole number; by default as many as memory is
             good for.
         progress: whether to show a progress bar.
@@ -109,9 +119,10 @@ def measure(
         is "output" where there is one array alone.
 
     Raises:
-        InputError: for fewer than two images, or images that are not finite; for no representation
-            or one without an axis for the images; for a perturbation that changes the shape of an
-            image; and whatever the perturbation raises.
+        InputError: for fewer than two images, or images that are not finite; for no representation,
+            one without an axis for the images, or one of an image that depends on the images beside
+            it; for a perturbation that changes the shape of an image; and whatever the perturbation
+            raises.
     """
     _check(images, networks, paired, copies, batch_size)
     dtype = jnp.result_type(float)
@@ -125,42 +136,50 @@ def measure(
             return np.asarray(images[:, index], dtype)
         return np.stack([np.asarray(images[int(i)], dtype) for i in index])
 
-    mesh = Mesh(np.array(jax.local_devices()), ("image",))
+    mesh = Mesh(np.array(jax.local_devices()[: None if traced else 1]), ("image",))
     everywhere = NamedSharding(mesh, PartitionSpec())
     made = Copies(perturbation, noise, copies)
+    stacked = networks is not None
+    weights = networks if stacked else network
     add_to_reference, add_to_variance, step = _compile(
-        features_fn, networks is not None, paired, made, mesh
+        features_fn, stacked, paired, made, mesh, traced
     )
     with jax.default_matmul_precision("highest"):
         first = read(np.arange(1))
         _check_perturbation(perturbation, first[0, 0] if paired else first[0])
-        layers = representations.shapes(features_fn, networks, first[0] if paired else first)
+        one = jax.tree.map(itemgetter(0), networks) if stacked else network
+        layers = representations.shapes(features_fn, one, first[0] if paired else first, traced)
         each = math.ceil(P / mesh.size)
         b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
-        stack = () if networks is None else jax.tree.leaves(networks)[0].shape[:1]
-        reference = [
-            jnp.zeros(stack + f.shape[1:], full_precision(f.dtype)) for f in layers.values()
-        ]
-        chosen = np.linspace(0, P - 1, _REFERENCE_IMAGES).round().astype(int)
-        few = max(n for n in (1, 2, 4, 8, 16, 32) if n <= b)
-        for index in chosen.reshape(-1, few):
-            reference = add_to_reference(networks, reference, read(index))
+        stack = jax.tree.leaves(networks)[0].shape[:1] if stacked else ()
+        reference = _reference(
+            partial(add_to_reference, weights),
+            lambda: [
+                jnp.zeros(stack + f.shape[1:], full_precision(f.dtype)) for f in layers.values()
+            ],
+            read,
+            np.linspace(0, P - 1, _REFERENCE_IMAGES).round().astype(int),
+            max(n for n in (1, 2, 4) if n <= b),
+            list(layers),
+        )
         variance = jnp.zeros(stack if paired else (), dtype)
         batches = [np.arange(start, start + b * mesh.size) for start in range(0, P, b * mesh.size)]
         if noise.needs_variance:
             for index in batches:
                 share = (index < P).astype(dtype) / P
                 variance = add_to_variance(variance, key, read(index), index, share)
-        networks, reference, offset, key, variance = jax.device_put(
-            (networks, reference, jax.tree.map(jnp.zeros_like, reference), key, variance),
-            everywhere,
+        offset = jax.tree.map(jnp.zeros_like, reference)
+        reference, offset, key, variance = jax.device_put(
+            (reference, offset, key, variance), everywhere
         )
+        if traced:
+            weights = jax.device_put(weights, everywhere)
         parts = []
         with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
             for index in batches:
-                counts = (index < P).astype(dtype)
+                counts = jnp.asarray(index < P, dtype)
                 offset, part = step(
-                    networks, reference, offset, key, variance, read(index), index, counts
+                    weights, reference, offset, key, variance, read(index), index, counts
                 )
                 if parts:  # waits for the batch before this one, so that few are under way
                     parts[-1] = jax.tree.map(np.asarray, parts[-1])
@@ -171,7 +190,7 @@ def measure(
     distances = [
         Distances(c, o, *rest) for c, o, rest in zip(reference, offset, per_image, strict=True)
     ]
-    summarise = _measurements if networks is None else jax.vmap(_measurements)
+    summarise = jax.vmap(_measurements) if stacked else _measurements
     return dict(zip(layers, summarise(distances), strict=True))
 
 
@@ -227,6 +246,46 @@ def _check_perturbation(perturbation: Perturbation, image: Float[np.ndarray, "*x
         )
 
 
+def _reference(
+    add: Callable[[list[Array], np.ndarray], list[Array]],
+    zeros: Callable[[], list[Array]],
+    read: Callable[[Int[np.ndarray, " n"]], np.ndarray],
+    images: Int[np.ndarray, " n"],
+    b: int,
+    layers: list[Any],
+) -> list[Array]:
+    """Adds up the shares of some images in the reference, b at a time.
+
+    Args:
+        add: (reference, images) -> the reference with the share of some images added to it, which
+            consumes what it adds to.
+        zeros: makes the reference without any image.
+        read: indices -> images.
+        images: their indices.
+        b: images at a time, which divides half their number.
+        layers: names of the representations.
+
+    Raises:
+        InputError: if a representation of an image depends on the images beside it, as two batches
+            show whose images are grouped in another way.
+    """
+    halves = images.reshape(2, -1, b)
+    two, *others = halves.swapaxes(0, 1)  # batches from far apart come first
+    reference, regrouped = zeros(), zeros()
+    for index, again in zip(two, two.T.reshape(2, b), strict=True):
+        reference = add(reference, read(index))
+        regrouped = add(regrouped, read(again))
+    for layer, change in zip(layers, _relative_changes(reference, regrouped), strict=True):
+        if change > _MIXED:
+            raise InputError(
+                f"the representation {layer!r} of an image depends on the images beside it: put "
+                "the network in evaluation mode, batch-norm with running statistics, no dropout"
+            )
+    for index in np.concatenate(others):
+        reference = add(reference, read(index))
+    return reference
+
+
 def _batch_size(shapes: list[jax.ShapeDtypeStruct], P: int) -> int:
     """Returns how many of P images a device takes at a time, from one network's representations."""
     devices = jax.local_devices()
@@ -246,7 +305,12 @@ def _batch_size(shapes: list[jax.ShapeDtypeStruct], P: int) -> int:
 
 @lru_cache(maxsize=4)
 def _compile(
-    features_fn: Callable[..., PyTree], stacked: bool, paired: bool, copies: Copies, mesh: Mesh
+    features_fn: Callable[..., PyTree],
+    stacked: bool,
+    paired: bool,
+    copies: Copies,
+    mesh: Mesh,
+    traced: bool,
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """Compiles what `measure` does with a batch of images; kept for the next call.
 
@@ -259,6 +323,7 @@ def _compile(
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
     of_each = PartitionSpec(None, "image")
+    each = lax.map if traced else _one_by_one
 
     def features(network: PyTree | None, images: Array) -> list[Shaped[Array, "b ..."]]:
         f = features_fn(images) if network is None else features_fn(network, images)
@@ -272,16 +337,15 @@ def _compile(
         if not stacked:
             return function(of_network, of_images)
         if paired:
-            return lax.map(lambda both: function(*both), (of_network, of_images))
-        return lax.map(lambda one: function(one, of_images), of_network)
+            return each(lambda both: function(*both), (of_network, of_images))
+        return each(lambda one: function(one, of_images), of_network)
 
     def add_to_reference(networks, reference, images):
         def of_one(one: tuple[PyTree | None, list[Array]], images: Array) -> list[Array]:
-            f = features(one[0], images)
-            total = [in_full(x).sum(axis=0) for x in f]
-            return [c + x / _REFERENCE_IMAGES for c, x in zip(one[1], total, strict=True)]
+            network, reference = one
+            return _with_share(reference, features(network, images))
 
-        return over_networks(of_one, (networks, reference), images)
+        return over_networks(of_one, (networks, reference), jnp.asarray(images))
 
     def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
@@ -295,24 +359,33 @@ def _compile(
         over = jax.vmap(of_one) if paired else of_one
         return over(variance, key, images)
 
-    def step(networks, reference, offset, key, variance, images, index, counts):
-        def copied(key: Key[Array, ""], variance: Array, images: Array) -> tuple[Array, ...]:
+    @jax.jit
+    def copied(key, variance, images, index):
+        def of_one(key: Key[Array, ""], variance: Array, images: Array) -> tuple[Array, ...]:
             make = partial(copies.both, variance=variance)
             return images, *jax.vmap(make)(keys_of(key, index), images)
 
+        return (jax.vmap(of_one) if paired else of_one)(key, variance, images)
+
+    def found(networks, reference, key, variance, images, index, counts):
         def of_one(one: tuple[PyTree | None, list[Array]], batch: tuple[Array, ...]) -> Any:
-            images, perturbed, noisy = batch
             network, reference = one
-            found = distances(
-                partial(features, network), reference, images, perturbed, noisy, counts
-            )
+            images, perturbed, noisy = batch
+            of_network = partial(features, network)
+            found = distances(of_network, reference, images, perturbed, noisy, counts, each)
             return [d[1:] for d in found]
 
-        batch = (jax.vmap(copied) if paired else copied)(key, variance, images)
-        new = over_networks(of_one, (networks, reference), batch)
-        offset = [o + lax.psum(d[0], "image") for o, d in zip(offset, new, strict=True)]
-        return offset, [d[1:] for d in new]
+        batch = copied(key, variance, images, index)
+        return over_networks(of_one, (networks, reference), batch)
 
+    def step(networks, reference, offset, key, variance, images, index, counts):
+        new = found(networks, reference, key, variance, images, index, counts)
+        if traced:
+            new = [(lax.psum(d[0], "image"), *d[1:]) for d in new]
+        return _sums(offset, [d[0] for d in new]), [d[1:] for d in new]
+
+    if not traced:
+        return add_to_reference, jax.jit(add_to_variance, donate_argnums=0), step
     sharded_step = jax.shard_map(
         step,
         mesh=mesh,
@@ -327,6 +400,13 @@ def _compile(
     )
 
 
+def _one_by_one(function: Callable[[Any], Any], arguments: PyTree) -> PyTree:
+    """Does what `lax.map` does, for a function that JAX cannot trace."""
+    n = len(jax.tree.leaves(arguments)[0])
+    results = [function(jax.tree.map(itemgetter(i), arguments)) for i in range(n)]
+    return jax.tree.map(lambda *of_each: jnp.stack(of_each), *results)
+
+
 def distances(
     features: Callable[[Float[Array, "b *x"]], list[Shaped[Array, "b ..."]]],
     reference: list[Array],
@@ -334,6 +414,7 @@ def distances(
     perturbed: Float[Array, "b t *x"],
     noisy: Float[Array, "b t *x"],
     counts: Float[Array, " b"],
+    each: Callable[..., Any] = lax.map,
 ) -> list[Distances]:
     """Computes the `Distances` of each representation of one batch.
 
@@ -346,20 +427,62 @@ def distances(
         perturbed: t perturbed copies of each.
         noisy: t noisy copies of each.
         counts: 1 for images, 0 for padding, which `Distances.offset` leaves out.
+        each: (function, arguments) -> results of the function at each index of their first axis.
     """
-    f = [in_full(x) for x in features(images)]
+    f = features(images)
 
     def of_copy(copies: tuple[Float[Array, "b *x"], Float[Array, "b *x"]]) -> list[Array]:
-        f_copies = [in_full(x) for x in features(jnp.concatenate(copies))]
-        return [
-            squared_norms(x_copies - jnp.concatenate([x, x])).reshape(2, -1)
-            for x, x_copies in zip(f, f_copies, strict=True)
-        ]
+        return _changes(f, features(jnp.concatenate(copies)))
 
-    moved = lax.map(of_copy, (perturbed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
+    moved = each(of_copy, (perturbed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
+    return _distances(reference, f, moved, counts)
+
+
+# Compiled also where the network is not.
+
+
+@jax.jit
+def _with_share(reference: list[Array], f: list[Array]) -> list[Array]:
+    """Adds the share of some images to the reference."""
+    return [
+        c + in_full(x).sum(axis=0) / _REFERENCE_IMAGES for c, x in zip(reference, f, strict=True)
+    ]
+
+
+@jax.jit
+def _relative_changes(xs: list[Array], ys: list[Array]) -> list[Float[Array, ""]]:
+    """Returns ‖x - y‖ / ‖x‖ of each pair."""
+    norms = [jnp.linalg.norm(x.ravel()) for x in xs]
+    changes = [jnp.linalg.norm((x - y).ravel()) for x, y in zip(xs, ys, strict=True)]
+    return [change / norm for change, norm in zip(changes, norms, strict=True)]
+
+
+@jax.jit
+def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]:
+    """Returns ‖f(copy) - f(x)‖² of two copies, one after the other, of b images."""
+    return [
+        squared_norms(x_copies - jnp.concatenate([x, x])).reshape(2, -1)
+        for x, x_copies in zip(map(in_full, f), map(in_full, f_copies), strict=True)
+    ]
+
+
+@jax.jit
+def _distances(
+    reference: list[Array],
+    f: list[Array],
+    changes: list[Float[Array, "t 2 b"]],
+    counts: Float[Array, " b"],
+) -> list[Distances]:
+    """Computes `Distances` from the representations of a batch and what copies change."""
     found = []
-    for c, x, change in zip(reference, f, moved, strict=True):
-        about = x - c[None]
-        offset = jnp.tensordot(counts.astype(x.dtype), about, axes=1)
-        found.append(Distances(c, offset, squared_norms(about), *change.mean(axis=0)))
+    for c, x, change in zip(reference, f, changes, strict=True):
+        about = in_full(x) - c[None]
+        offset = jnp.tensordot(counts.astype(about.dtype), about, axes=1)
+        mean = change.mean(axis=0)
+        found.append(Distances(c, offset, squared_norms(about), mean[0], mean[1]))
     return found
+
+
+@partial(jax.jit, donate_argnums=0)
+def _sums(xs: list[Array], ys: list[Array]) -> list[Array]:
+    return [x + y for x, y in zip(xs, ys, strict=True)]

@@ -52,30 +52,33 @@ def named(representations: PyTree) -> OrderedDict[Any, Array]:
 
 def shapes(
     features_fn: Callable[..., PyTree],
-    networks: PyTree | None,
+    network: PyTree | None,
     image: Float[np.ndarray, "1 *x"],
+    traced: bool = True,
 ) -> dict[Any, jax.ShapeDtypeStruct]:
     """Returns {layer: shape and type} of a network's representations of one image, in their order.
 
     Args:
         features_fn: as for `measure`.
-        networks: a stack, of which the first is looked at, or None.
+        network: its weights, or None where `features_fn` takes the images alone.
         image: one image.
+        traced: whether JAX can trace `features_fn`. If not, it is called.
 
     Raises:
         InputError: as `named`, and for a representation without an axis for the images.
     """
     names: list[Any] = []
 
-    def representations(networks: PyTree | None, image: Array) -> list[Array]:
-        if networks is None:
-            f = named(features_fn(image))
-        else:
-            f = named(features_fn(jax.tree.map(lambda leaf: leaf[0], networks), image))
+    def representations(network: PyTree | None, image: Any) -> list[Array]:
+        f = named(features_fn(image) if network is None else features_fn(network, image))
         names[:] = f
         return [jnp.asarray(x) for x in f.values()]
 
-    found = jax.eval_shape(representations, networks, image)
+    if traced:
+        found = jax.eval_shape(representations, network, image)
+    else:
+        of_image = representations(network, jnp.asarray(image))
+        found = [jax.ShapeDtypeStruct(f.shape, f.dtype) for f in of_image]
     for name, f in zip(names, found, strict=True):
         if f.shape[:1] != (1,):
             raise InputError(

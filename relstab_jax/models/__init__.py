@@ -26,11 +26,22 @@ from relstab_jax.models import (
     simple_cnn,
     vgg,
 )
-from relstab_jax.models.model import Features, Model, Variables, from_flax, kernels, shuffled
+from relstab_jax.models.model import (
+    Features,
+    Layers,
+    Model,
+    Variables,
+    from_flax,
+    kernels,
+    shuffled,
+)
+from relstab_jax.models.network import Network
 
 __all__ = [
     "Features",
+    "Layers",
     "Model",
+    "Network",
     "Variables",
     "create",
     "from_flax",

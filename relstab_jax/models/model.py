@@ -2,19 +2,22 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from relstab_jax.models.features import recorded
+from relstab_jax.models.network import Network
 
 Variables = Mapping[str, Any]
 Features = Mapping[str, Array]
+OUTPUT = "output"  # name of the predictor among the layers
 
 
 class Model(NamedTuple):
@@ -36,6 +39,26 @@ class Model(NamedTuple):
     apply: Callable[..., Float[Array, "P classes"]]
     features: Callable[..., Features]
     train: Callable[..., tuple[Float[Array, "P classes"], Variables]]
+
+    def bind(self, variables: Variables, name: str = "network") -> Network:
+        """Returns the network with its weights, as `relstab_jax.measure` takes it.
+
+        Its layers are those of `features` and, last, "output".
+        """
+        return Network(Layers(self), variables, name, shuffled)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """(variables, images) -> the representation of each layer and, last, "output", the outputs."""
+
+    model: Model
+
+    def __call__(self, variables: Variables, images: Array) -> Features:
+        """Returns {layer: f [P, ...]}."""
+        features = OrderedDict(self.model.features(variables, images))
+        features[OUTPUT] = self.model.apply(variables, images)
+        return features
 
 
 def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
@@ -87,12 +110,29 @@ def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_o
     """Returns {layer: filters} of the two-dimensional convolutions, first layer first."""
     params = flat(variables["params"])
     found = {".".join(path[:-1]): x for path, x in params.items() if x.ndim == 4}
+    return OrderedDict((layer, found[layer]) for layer in in_order(found))
+
+
+def in_order(layers: Iterable[str]) -> list[str]:
+    """Sorts names of layers, "layer10" after "layer9"."""
 
     def depth(layer: str) -> list[int | str]:
-        """Sorts "layer10" after "layer9"."""
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)]
 
-    return OrderedDict((layer, found[layer]) for layer in sorted(found, key=depth))
+    return sorted(layers, key=depth)
+
+
+def orders(key: Key[Array, ""], channels: Mapping[str, int]) -> dict[str, Int[Array, " C_in"]]:
+    """Draws a random order of the input channels of each convolution.
+
+    Args:
+        key: of these orders.
+        channels: {layer: number of input channels of its filters}.
+    """
+    return {
+        layer: jax.random.permutation(jax.random.fold_in(key, n), channels[layer])
+        for n, layer in enumerate(in_order(channels))
+    }
 
 
 def shuffled(key: Key[Array, ""], variables: Variables) -> Variables:
@@ -102,12 +142,10 @@ def shuffled(key: Key[Array, ""], variables: Variables) -> Variables:
     Every convolution has its own permutation. Biases, batch-norm, dense layers, and convolutions
     with one input channel stay as they are.
     """
-    convolutions = list(kernels(variables))
+    order = orders(key, {layer: w.shape[2] for layer, w in kernels(variables).items()})
 
     def shuffle(path: tuple[Any, ...], x: Array) -> Array:
         layer = ".".join(part.key for part in path[1:-1])
-        if x.ndim != 4 or layer not in convolutions:
-            return x
-        return jax.random.permutation(jax.random.fold_in(key, convolutions.index(layer)), x, axis=2)
+        return x.take(order[layer], axis=2) if x.ndim == 4 and layer in order else x
 
     return jax.tree_util.tree_map_with_path(shuffle, variables)

@@ -5,6 +5,8 @@ from matplotlib.lines import Line2D
 
 from relstab_jax.plots import style
 
+LINES = {"all": ("-", "channels as they are"), "shuffled": ("--", "shuffled channels")}
+
 
 @style.plot(style.LAYERS | {"relative_depth": ("layer",)})
 def depth(*datasets: xr.Dataset) -> style.Picture:
@@ -17,15 +19,17 @@ def depth(*datasets: xr.Dataset) -> style.Picture:
     for axes, of_images in row:
         for dataset, color in of_images:
             last = dataset.isel(state=-1)
-            label = f"{style.network_of(dataset)}, {last.state.item()}"
-            for channels, line in (("all", "o-"), ("shuffled", "o--")):
+            label = ", ".join(filter(None, (style.network_of(dataset), last.state.item())))
+            for channels, (line, _) in LINES.items():
+                if channels not in last.channels:
+                    continue
                 of_channels = last.sel(channels=channels)
                 style.curve(
                     axes,
                     dataset.relative_depth,
                     of_channels,
                     "R",
-                    line,
+                    f"o{line}",
                     color=color,
                     label=label if channels == "all" else None,
                 )
@@ -34,9 +38,9 @@ def depth(*datasets: xr.Dataset) -> style.Picture:
         style.plain_decades(axes.yaxis)
         axes.legend(loc="best")
     row[0][0].set_ylabel("$R_k$")
-    kinds = [
-        Line2D([], [], color=style.BLACK, ls=ls, label=label)
-        for ls, label in (("-", "channels as they are"), ("--", "shuffled channels"))
-    ]
-    figure.legend(handles=kinds, loc="outside lower center", ncols=2)
+    if any("shuffled" in dataset.channels for dataset in datasets):
+        kinds = [
+            Line2D([], [], color=style.BLACK, ls=line, label=text) for line, text in LINES.values()
+        ]
+        figure.legend(handles=kinds, loc="outside lower center", ncols=2)
     return figure

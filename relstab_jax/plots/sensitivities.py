@@ -23,11 +23,13 @@ def sensitivities(*datasets: xr.Dataset) -> style.Picture:
     for row, dataset in zip(rows, datasets, strict=True):
         for axes, name in zip(row, "DGR", strict=True):
             for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:
+                if channels not in dataset.channels:
+                    continue
                 shown = dataset.isel(state=state).sel(channels=channels)
                 known = shown[name].notnull().all("seed").values
                 if not known.any():
                     continue
-                label = f"{shown.state.item()}, {channels}"
+                label = ", ".join(filter(None, (shown.state.item(), channels)))
                 shown = shown.isel(layer=known)
                 style.curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
             axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n${name}_k$")

@@ -103,6 +103,7 @@ class Plot:
         if not datasets or (self._one and len(datasets) > 1):
             number = "one dataset" if self._one else "one or more datasets"
             raise InputError(f"{self.__name__} draws {number}, got {len(datasets)}")
+        datasets = tuple(map(self._completed, datasets))
         for dataset in datasets:
             if lacking := self._lacking(dataset):
                 source = dataset.encoding.get("source", "the dataset")
@@ -120,6 +121,18 @@ class Plot:
     def can_show(self, dataset: xr.Dataset) -> bool:
         """Returns whether a dataset has what is drawn and the figure would be informative."""
         return not self._lacking(dataset) and self._tells(dataset)
+
+    def _completed(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Gives what `measure` returns the dimensions of a run, one network in one state."""
+        if "layer" not in dataset.dims or "D" not in self._needs:
+            return dataset
+        if "network" in dataset.dims:
+            dataset = dataset.rename(network="seed")
+        for name, only in (("state", ""), ("channels", "all"), ("seed", 0)):
+            if name in self._needs["D"] and name not in dataset.dims:
+                dataset = dataset.assign_coords({name: dataset.coords.get(name, only)})
+                dataset = dataset.expand_dims(name)
+        return dataset
 
     def _lacking(self, dataset: xr.Dataset) -> list[str]:
         lacking = [

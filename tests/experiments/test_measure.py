@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import measure as measure_config
-from relstab_jax import layerwise, main, models, results, tables
+from relstab_jax import main, models, results, tables
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
 from relstab_jax.experiments import measure
@@ -75,7 +75,7 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
         pixels[np.linspace(0, 49, 6).astype(int)], images.CIFAR10_MEAN, images.CIFAR10_STD
     )
     key = key_of(0, "copies")
-    alone = driver.measure(lambda x: layerwise.layers_of(model, variables, x), x, key, copies=2)
+    alone = driver.measure(models.Layers(model), x, key, network=variables, copies=2)
     for layer, s in alone.items():
         at = measured.sel(state="trained", channels="all", layer=layer, seed=0)
         np.testing.assert_allclose((at.D, at.G, at.R_error), (s.D, s.G, s.R_error), rtol=1e-3)

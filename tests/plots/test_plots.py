@@ -87,6 +87,29 @@ def test_a_wrong_dataset_is_one_sentence():
         plots.errors(*map(results.load, TASKS))
 
 
+@pytest.mark.parametrize(
+    ("stacked", "channels"), [((), "all"), (("network",), ("all", "shuffled"))]
+)
+def test_what_measure_returns_is_drawn_as_it_is(stacked, channels):
+    dims = (*(() if isinstance(channels, str) else ("channels",)), *stacked, "layer")
+    sizes = {"channels": 2, "network": 3, "layer": 4}
+    shape = [sizes[name] for name in dims]
+    R = np.random.default_rng(0).uniform(0.1, 1, shape)
+    coords = {"relative_depth": ("layer", np.arange(1, 5) / 4)}
+    coords["channels"] = channels if isinstance(channels, str) else list(channels)
+    fields = {name: (dims, R) for name in ("D", "G", "R", "R_error")}
+    config = {"experiment": "measure", "network": "VisionTransformer", "images": "64 images"}
+    dataset = xr.Dataset(fields, coords, {"config": config})
+    axes = plots.depth(dataset).axes[0]
+    assert axes.get_title() == "64 images"
+    drawn = [line.get_ydata() for line in axes.lines[:-1]]
+    assert len(drawn) == (1 if channels == "all" else 2)
+    first = R if channels == "all" else R[0]
+    np.testing.assert_allclose(drawn[0], first if not stacked else first.mean(axis=0))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["VisionTransformer"]
+    assert len(plots.sensitivities(dataset).axes) == 3
+
+
 def test_receptive_field_shows_the_means_over_seeds():
     panels = iter(plots.receptive_field(*map(results.load, TASKS)).axes)
     for path in TASKS:

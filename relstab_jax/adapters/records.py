@@ -1,0 +1,91 @@
+"""What the adapters share: outputs of modules as they return, and permuted channels."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path
+from jaxtyping import Array, Key, PyTree
+
+from relstab_jax.models.model import OUTPUT, orders
+
+Records = list[tuple[str, Any]]  # (path of a module, "" for the network itself; what it returned)
+
+
+def of_batch(forward: Callable[[Any], Records], images: Any) -> OrderedDict[str, Any]:
+    """Returns the representations of a batch: `named` outputs with an axis for the images.
+
+    Args:
+        forward: images -> records of all modules.
+        images: [b, size, size, C].
+    """
+    if len(images) == 1:  # where an axis of size 1 may be another
+        found = of_batch(forward, jnp.concatenate([images, images]))
+        return OrderedDict((name, x[:1]) for name, x in found.items())
+    found = named(forward(images))
+    return OrderedDict((name, x) for name, x in found.items() if x.shape[:1] == (len(images),))
+
+
+def named(records: Records) -> OrderedDict[str, Any]:
+    """Names the arrays that modules returned by the modules' paths, in the order of their return.
+
+    What a module returns unchanged from another, as containers do, has the name of the first. The
+    second output of a module that is called twice is "path#2", parts of an output are "path.part",
+    and the output of the network comes last, as "output".
+    """
+    found = OrderedDict()
+    calls: dict[str, int] = {}
+    for module, output in records:
+        calls[module] = calls.get(module, 0) + 1
+        name = module if calls[module] == 1 else f"{module}#{calls[module]}"
+        for part, x in _arrays(output):
+            if not module or all(x is not other for other in found.values()):
+                found[".".join(filter(None, (name or OUTPUT, part)))] = x
+    return found
+
+
+def _arrays(output: Any) -> Iterator[tuple[str, Any]]:
+    """Finds the arrays in an output, with their paths."""
+    for path, x in tree_flatten_with_path(output)[0]:
+        name = keystr(path, simple=True, separator=".")
+        if hasattr(x, "shape"):
+            yield name, x
+        elif isinstance(x, Mapping):  # which JAX takes for a leaf
+            for part, inner in _arrays(dict(x)):
+                yield ".".join(filter(None, (name, part))), inner
+
+
+def record(module: Any, path: str, records: Records) -> None:
+    """Lets a module of which nobody else knows append what its calls return to `records`."""
+    kind: Any = type(module)
+
+    def call(self: Any, *inputs: Any, **options: Any) -> Any:
+        output = kind.__call__(self, *inputs, **options)
+        records.append((path, output))
+        return output
+
+    recorded = type(kind)(kind.__name__, (kind,), {"__call__": call})
+    object.__setattr__(module, "__class__", recorded)
+
+
+def permuted(key: Key[Array, ""], variables: PyTree, axis: int = 2) -> PyTree:
+    """Permutes the input channels of the filters of every convolution at random.
+
+    Args:
+        key: of the permutations.
+        variables: the weights of a network, of which those with four axes are filters.
+        axis: of the input channels.
+    """
+
+    def name(path: Any) -> str:
+        return jax.tree_util.keystr(path, simple=True, separator=".")
+
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    order = orders(key, {name(path): x.shape[axis] for path, x in leaves if x.ndim == 4})
+
+    def permute(path: Any, x: Array) -> Array:
+        return x.take(order[name(path)], axis=axis) if x.ndim == 4 else x
+
+    return jax.tree_util.tree_map_with_path(permute, variables)
