@@ -48,7 +48,7 @@ def test_every_public_name_is_there():
         relstab_jax.mesure  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["layerwise", "measures.sensitivity"])
+@pytest.mark.parametrize("module", ["layerwise", "measures.perturbations", "measures.sensitivity"])
 def test_examples_of_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"relstab_jax.{module}"))
     assert found.attempted > 0

@@ -98,8 +98,8 @@ def parts(dx: Float[Array, "size size"], dy: Float[Array, "size size"]) -> dict[
     jacobians = (J - J.T) / 2, stretching, (J + J.T) / 2 - stretching
     translation = jnp.full_like(dx, dx.mean()), jnp.full_like(dy, dy.mean())
     affine = [translation, *(linear(jacobian, size) for jacobian in jacobians)]
-    u, v = (d - sum(of_part) for d, of_part in zip((dx, dy), zip(*affine, strict=True), strict=True))
-    return dict(zip(PARTS, [*affine, (u, v)], strict=True))
+    affine_dx, affine_dy = (sum(d) for d in zip(*affine, strict=True))
+    return dict(zip(PARTS, [*affine, (dx - affine_dx, dy - affine_dy)], strict=True))
 
 
 def warp(

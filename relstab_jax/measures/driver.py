@@ -5,6 +5,7 @@ the distances of Eq. 1 where it is computed, so that memory does not grow with t
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -111,7 +112,10 @@ def measure(
     Raises:
         InputError: for fewer than two images, or images that are not finite; for no representation
             or one without an axis for the images; for a perturbation that changes the shape of an
-            image; and whatever the perturbation raises.
+            image, or gives values that are not finite; and whatever the perturbation raises.
+
+    Warns:
+        UserWarning: if the perturbation changes no image at all.
     """
     _check(images, networks, paired, copies, batch_size)
     dtype = jnp.result_type(float)
@@ -164,10 +168,17 @@ def measure(
                 )
                 if parts:  # waits for the batch before this one, so that few are under way
                     parts[-1] = jax.tree.map(np.asarray, parts[-1])
+                    _check_change(parts[-1][1], int(index[0]) - len(index), read)
                     bar.update(int(index[0]) - bar.n)
                 parts.append(part)
-            per_image = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            per_image, change = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            _check_change(change, 0, read)
             bar.update(P - bar.n)
+    if not change.any():
+        warnings.warn(
+            "the perturbation changes none of the images: D is 0, and R = D/G is undefined",
+            stacklevel=3,
+        )
     distances = [
         Distances(c, o, *rest) for c, o, rest in zip(reference, offset, per_image, strict=True)
     ]
@@ -227,6 +238,20 @@ def _check_perturbation(perturbation: Perturbation, image: Float[np.ndarray, "*x
         )
 
 
+def _check_change(
+    change: Float[np.ndarray, "... n"],
+    start: int,
+    read: Callable[[Int[np.ndarray, " n"]], np.ndarray],
+) -> None:
+    """Raises an InputError if the change of an image, from number `start` on, is not finite."""
+    finite = np.isfinite(change).all(axis=tuple(range(change.ndim - 1)))
+    if not finite.all():
+        number = start + int(finite.argmin())
+        of_image = np.isfinite(read(np.array([number]))).all()
+        of = f"of images[{number}] the perturbation gives" if of_image else f"images[{number}] has"
+        raise InputError(f"{of} values that are not finite")
+
+
 def _batch_size(shapes: list[jax.ShapeDtypeStruct], P: int) -> int:
     """Returns how many of P images a device takes at a time, from one network's representations."""
     devices = jax.local_devices()
@@ -255,7 +280,8 @@ def _compile(
         (variance, key, images, index, share) -> the variance of the perturbation with that of some
         images added to it. And, on batches spread over the devices, (networks, reference, offset,
         key, variance, images, index, counts) -> the new offset, and (spread, perturbed, noisy) of
-        each representation. Each consumes what it adds to.
+        each representation, with the mean square change of the images. Each consumes what it adds
+        to.
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
     of_each = PartitionSpec(None, "image")
@@ -286,19 +312,22 @@ def _compile(
     def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
+    def change_of(images: Array, perturbed: Array) -> Float[Array, " b"]:
+        return ((perturbed - images[:, None]) ** 2).mean(axis=tuple(range(1, perturbed.ndim)))
+
     def add_to_variance(variance, key, images, index, share):
         def of_one(variance: Array, key: Key[Array, ""], images: Array) -> Array:
             perturbed = jax.vmap(copies.perturbed)(keys_of(key, index), images)
-            change = ((perturbed - images[:, None]) ** 2).mean(axis=tuple(range(1, perturbed.ndim)))
-            return variance + share @ change
+            return variance + share @ change_of(images, perturbed)
 
         over = jax.vmap(of_one) if paired else of_one
         return over(variance, key, images)
 
     def step(networks, reference, offset, key, variance, images, index, counts):
-        def copied(key: Key[Array, ""], variance: Array, images: Array) -> tuple[Array, ...]:
+        def copied(key: Key[Array, ""], variance: Array, images: Array) -> Any:
             make = partial(copies.both, variance=variance)
-            return images, *jax.vmap(make)(keys_of(key, index), images)
+            perturbed, noisy = jax.vmap(make)(keys_of(key, index), images)
+            return (images, perturbed, noisy), change_of(images, perturbed)
 
         def of_one(one: tuple[PyTree | None, list[Array]], batch: tuple[Array, ...]) -> Any:
             images, perturbed, noisy = batch
@@ -308,16 +337,16 @@ def _compile(
             )
             return [d[1:] for d in found]
 
-        batch = (jax.vmap(copied) if paired else copied)(key, variance, images)
+        batch, change = (jax.vmap(copied) if paired else copied)(key, variance, images)
         new = over_networks(of_one, (networks, reference), batch)
         offset = [o + lax.psum(d[0], "image") for o, d in zip(offset, new, strict=True)]
-        return offset, [d[1:] for d in new]
+        return offset, ([d[1:] for d in new], change)
 
     sharded_step = jax.shard_map(
         step,
         mesh=mesh,
         in_specs=(everywhere,) * 5 + (of_each if paired else spread, spread, spread),
-        out_specs=(everywhere, of_each if stacked else spread),
+        out_specs=(everywhere, (of_each if stacked else spread, of_each if paired else spread)),
         check_vma=False,
     )
     return (

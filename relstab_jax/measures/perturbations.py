@@ -12,7 +12,6 @@ along columns and y along rows, downwards.
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from relstab_jax.errors import InputError
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.measures.diffeomorphism import Field
 
+WHOLE = "whole"  # displacement field, among the parts that a `Diffeomorphism` may have
 _DIRECTIONS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 
 
@@ -63,24 +63,24 @@ class Diffeomorphism(Deformation):
         delta: δ, the typical displacement at the centre of the image, in pixels.
         cut: c, the number of modes along each axis.
         interpolation: of the deformed image: "linear", "nearest" or "gaussian".
-        part: of the displacement field, of `diffeomorphism.PARTS`, which alone moves the image:
-            "translation", "rotation", "stretching", "shear" or "remainder". None is the whole.
-            Equal keys give parts of the same field, at the size that they have in it: D of a part
-            says how much of D it makes. These D add up to that of the whole only about: the field
-            is the sum of its parts, and its mean square the sum of theirs, but D has cross terms
-            between the parts, and saturates where displacements are not small. The field vanishes
-            at the border of the image, its parts do not. Raises InputError for any other part.
+        part: which part of the displacement field alone moves the image (footnote 1): "whole",
+            "translation", "rotation", "stretching", "shear" or "remainder", as of
+            `diffeomorphism.parts`. Equal keys give parts of one field, each as large as it is in
+            it: their D says how much of D they make. It does not add up exactly. The field is the
+            sum of its parts and its mean square the sum of theirs, but D has cross terms between
+            parts, and stops growing where displacements are not small. At the border of the image
+            the field vanishes and its parts do not. Raises InputError for any other part.
     """
 
     delta: float = 1.0
     cut: int = 3
     interpolation: str = "linear"
-    part: str | None = None
+    part: str = WHOLE
 
     def __post_init__(self):
-        if self.part is not None and self.part not in diffeomorphism.PARTS:
-            known = ", ".join(diffeomorphism.PARTS)
-            raise InputError(f"part={self.part!r} is not known: use None, or one of {known}")
+        known = WHOLE, *diffeomorphism.PARTS
+        if self.part not in known:
+            raise InputError(f"part={self.part!r} is not known: use one of {', '.join(known)}")
 
     def field(self, key: Key[Array, ""], size: int) -> Field:
         """Draws the displacement field (dx, dy), each [size, size], in pixels.
@@ -90,7 +90,7 @@ class Diffeomorphism(Deformation):
         """
         temperature = diffeomorphism.checked_temperature(self.delta, self.cut, size)
         whole = diffeomorphism.displacement(key, size, self.cut, temperature)
-        return diffeomorphism.parts(*whole)[self.part] if self.part else whole
+        return whole if self.part == WHOLE else diffeomorphism.parts(*whole)[self.part]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ class Translation(Deformation):
 
     >>> import jax
     >>> image = jax.numpy.eye(3)[..., None]
-    >>> Translation(1, along_axes=True)(jax.random.key(0), image)[..., 0].tolist()
+    >>> Translation(1, along_axes=True)(jax.random.key(0), image)[..., 0].tolist()  # down
+    [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
     pixels: float
@@ -242,11 +243,11 @@ class GaussianNoise:
         return image + self.sigma * jax.random.normal(key, image.shape, image.dtype)
 
 
-def _check(name: str, value: object, low: float, high: float) -> None:
+def _check(name: str, value: float, low: float, high: float) -> None:
     """Raises an InputError if a value does not lie between two others."""
-    if not isinstance(value, Real) or not low < value < high:
-        bounds = f"more than {low}" + (f" and less than {high}" if high < math.inf else ", finite")
-        raise InputError(f"{name}={value!r} must be a number {bounds}")
+    if not low < value < high:
+        upper = f"less than {high}" if high < math.inf else "finite"
+        raise InputError(f"{name}={value} must be more than {low} and {upper}")
 
 
 def _sign(key: Key[Array, ""]) -> Float[Array, ""]:
