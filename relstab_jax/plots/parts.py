@@ -10,7 +10,7 @@ from relstab_jax.plots import style
 
 @style.plot(style.LAYERS | {"relative_depth": ("layer",)})
 def parts(*datasets: xr.Dataset) -> style.Picture:
-    """Plots D_k and R_k of parts of the displacement field, and how much of D_k they make.
+    """Plots D_k and R_k of parts of the displacement field beside those of the whole.
 
     Args:
         datasets: results of one network that differ in the field `part` of their configuration,
@@ -27,21 +27,20 @@ def parts(*datasets: xr.Dataset) -> style.Picture:
         )
     figure, [row] = style.panels(1, 3, row_height=2.3)
     of_D, shares, of_R = row
-    colors = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
-    ordered = {part: found[part].sel(channels="all") for part in colors if part in found}
-    x = found[WHOLE].relative_depth
-    for axes, name in ((of_D, "D"), (of_R, "R")):
-        for part, dataset in ordered.items():
-            style.curve(axes, x, dataset, name, "o-", color=colors[part], label=part)
-        axes.set(yscale="log", title=f"${name}_k$")
-        style.plain_decades(axes.yaxis)
-    whole = ordered.pop(WHOLE)
-    heights = [(d.D / whole.D).mean("seed").values for d in ordered.values()]
-    shares.stackplot(x, heights, colors=[colors[part] for part in ordered], alpha=0.8, lw=0)
-    shares.axhline(1, color=style.BLACK, lw=0.8, ls=":")
-    shares.set(ylim=(0, None), title="share of $D_k$ of the whole")
+    colors: dict[str, str] = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
+    whole = found[WHOLE].sel(channels="all")
+    for part in (name for name in colors if name in found):
+        dataset, color = found[part].sel(channels="all"), colors[part]
+        dataset = dataset.assign(share=dataset.D / whole.D)
+        for axes, name in zip(row, ("D", "share", "R"), strict=True):
+            style.curve(axes, whole.relative_depth, dataset, name, "o-", color=color, label=part)
+    of_D.set(yscale="log", title="$D_k$")
+    shares.set(ylim=(0, None), title="$D_k$ over that of the whole")
+    of_R.set(yscale="log", title="$R_k$")
     for axes in row:
         axes.set_xlabel("relative depth $k/K$")
-    style.name_row(of_D, found[WHOLE])
+    for axes in (of_D, of_R):
+        style.plain_decades(axes.yaxis)
+    style.name_row(of_D, whole)
     style.legend_below(figure, of_D)
     return figure

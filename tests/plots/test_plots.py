@@ -172,6 +172,24 @@ def test_correlations_are_shown_at_each_noise(gathered):
             np.testing.assert_allclose(by_name[name][n], rho)
 
 
+def test_parts_show_D_and_R_of_each_and_its_share():
+    whole = results.load(LENET)
+    rotation = whole.assign(D=whole.D / 4, R=whole.R * 2)
+    rotation.attrs = {**whole.attrs, "config": {**whole.attrs["config"], "part": "rotation"}}
+    figure = plots.parts(rotation, whole)
+    trained = whole.sel(state="trained", channels="all").mean("seed")
+    D, share, R = (
+        {line.get_label(): line.get_ydata() for line in axes.lines} for axes in figure.axes
+    )
+    np.testing.assert_allclose(D["whole"], trained.D)
+    np.testing.assert_allclose(D["rotation"], trained.D / 4)
+    np.testing.assert_allclose(share["rotation"], 0.25)
+    np.testing.assert_allclose(R["rotation"], 2 * trained.R)
+    for given in ([rotation], [whole, whole]):
+        with pytest.raises(InputError, match="are given: give whole and, each once, parts"):
+            plots.parts(*given)
+
+
 def test_imagenet_vgg16_shows_what_figs_3_and_4_claim():
     """R falls with depth, less so with shuffled channels; filters are low-frequency."""
     trained = results.load(VGG16).sel(state="trained").isel(seed=0)
