@@ -66,10 +66,11 @@ class Diffeomorphism(Deformation):
         part: which part of the displacement field alone moves the image (footnote 1): "whole",
             "translation", "rotation", "stretching", "shear" or "remainder", as of
             `diffeomorphism.parts`. Equal keys give parts of one field, each as large as it is in
-            it: their D says how much of D they make. It does not add up exactly. The field is the
-            sum of its parts and its mean square the sum of theirs, but D has cross terms between
-            parts, and stops growing where displacements are not small. At the border of the image
-            the field vanishes and its parts do not. Raises InputError for any other part.
+            it: at c = 3 they are 28, 4, 4, 8 and 56 % of its mean square, so that a rotation moves
+            pixels by δ/6. Take δ = 5, or D measures their interpolation. The D's of the parts do
+            not add up to that of the whole: there are cross terms between parts (at the border of
+            the image the field vanishes, which its parts do not), and D grows more slowly than the
+            square of displacements that are not small. Raises InputError for any other part.
     """
 
     delta: float = 1.0

@@ -250,6 +250,14 @@ def test_parts_of_a_diffeomorphism_are_of_one_field():
     assert min(np.square(f).mean() for f in of_parts) > 0
 
 
+def test_shares_of_the_parts_in_random_fields_are_those_in_the_docstring():
+    squares = [np.square(fields(Diffeomorphism(1, 3, part=part), 32)).mean()
+               for part in ("whole", *diffeomorphism.PARTS)]  # fmt: skip
+    shares = np.array(squares[1:]) / squares[0]
+    np.testing.assert_allclose(shares, [0.28, 0.04, 0.04, 0.08, 0.56], rtol=0.2)
+    np.testing.assert_allclose(np.sqrt(2 * squares[2]), 1 / 6, rtol=0.1)
+
+
 def broken(key, image):
     """Not finite for one of the images, the brightest."""
     return jnp.where(image.max() > 4.5, jnp.nan, image + 1)
