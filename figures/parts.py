@@ -7,7 +7,7 @@ from figures import script
 from relstab_jax import plots
 from relstab_jax.measures.diffeomorphism import PARTS
 
-RESULTS = tuple(f"parts-vgg16-{part}.json" for part in ("whole", *PARTS))
+RESULTS = tuple(f"parts-alexnet-{name}.json" for name in ("whole", *PARTS, "whole-delta-1"))
 draw = script.of_results(plots.parts)
 
 if __name__ == "__main__":
