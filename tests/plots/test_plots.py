@@ -195,6 +195,26 @@ def test_correlations_are_shown_at_each_noise(gathered):
             np.testing.assert_allclose(by_name[name][n], rho)
 
 
+def test_parts_show_D_and_R_of_each_and_its_share():
+    whole = results.load(LENET)
+    rotation, smaller = whole.assign(D=whole.D / 4, R=whole.R * 2), whole.assign(D=whole.D / 9)
+    for changed, fields in ((rotation, {"part": "rotation"}), (smaller, {"delta": 0.5})):
+        changed.attrs = {**whole.attrs, "config": {**whole.attrs["config"], **fields}}
+    figure = plots.parts(rotation, whole, smaller)
+    trained = whole.sel(state="trained", channels="all").mean("seed")
+    D, share, R = (
+        {line.get_label(): line.get_ydata() for line in axes.lines} for axes in figure.axes
+    )
+    assert set(D) == {"whole, 0.8 px", "whole, 0.4 px", "rotation, 0.2 px"}
+    np.testing.assert_allclose(D["whole, 0.8 px"], trained.D)
+    np.testing.assert_allclose(D["rotation, 0.2 px"], trained.D / 4)
+    np.testing.assert_allclose(share["rotation, 0.2 px"], 0.25)
+    np.testing.assert_allclose(share["whole, 0.4 px"], 1 / 9)
+    np.testing.assert_allclose(R["rotation, 0.2 px"], 2 * trained.R)
+    with pytest.raises(InputError, match="parts draws results of part=whole and of its parts"):
+        plots.parts(rotation)
+
+
 def test_imagenet_vgg16_shows_what_figs_3_and_4_claim():
     """R falls with depth, less so with shuffled channels; filters are low-frequency."""
     trained = results.load(VGG16).sel(state="trained").isel(seed=0)
