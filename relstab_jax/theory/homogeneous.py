@@ -5,9 +5,9 @@ bias. On non-negative inputs that is a linear map: layer k averages patches of F
 
     f_k(x) = M^k x = φ_i + φ_j,   φ_i = √(L/2) M^k δ_i the representation of one active pixel,
 
-for active pixels i, j. So is any channel whose filters have no negative tap: its layers are weighted
-means, M^k becomes the product of its layers, and the rest is the same. A factor of a layer's filter
-multiplies this and all later representations, and leaves D, G and R as they are.
+for active pixels i, j. So does any channel whose filters have no negative tap: its layers are
+weighted means, M^k becomes the product of its layers, and all else is the same. A factor of a
+layer's filter multiplies this and all later representations, and leaves D, G and R as they are.
 
 The averages of Eq. 1 are then finite sums over pixels and points:
 
