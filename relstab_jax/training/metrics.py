@@ -80,7 +80,7 @@ class MetricsLog:
 
 def _event(**fields: Any) -> bytes:
     """Returns a record of a TensorBoard event file: length and event, each with its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.record_writer import masked_crc32c
 
     event = Event(wall_time=time.time(), **fields).SerializeToString()
