@@ -22,7 +22,7 @@ from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance
-from relstab_jax.measures.sensitivity import Measurement
+from relstab_jax.measures.sensitivity import Measurement, Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
@@ -135,6 +135,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         mean_filter [state, seed, layer, tap], the raw filters averaged over channels (Tables 1, 2);
         train_error, test_error, train_loss, epochs, interpolation_epoch and diverged [seed];
         exact_D, exact_G, exact_R [seed, layer], of the homogeneous network on the same test points;
+        filters_D, filters_G, filters_R [seed, layer], of one channel with the trained mean filters;
         exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer].
     """
     model = network(config)
@@ -169,19 +170,11 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         evaluated = collected(evaluate(variables["trained"], points["train"], test), S)
     mean_filters = np.stack([jax.vmap(mean_filter)(of_state) for of_state in states.values()])
 
-    geometry = {name: config[name] for name in GEOMETRY}
-    exact = [
-        homogeneous.sensitivities(
-            config.task,
-            **geometry,
-            gap=config.gap,
-            boundary=config.boundary,
-            rectified=config.rectified_noise,
-            positions=chosen,
-        )
-        for chosen in test_positions
-    ]
-    laws = diffusion.scaling_laws(**geometry)
+    exact = {
+        "exact": exact_sensitivities(config, test_positions, np.ones_like(mean_filters[-1])),
+        "filters": exact_sensitivities(config, test_positions, mean_filters[-1]),
+    }
+    laws = diffusion.scaling_laws(**{name: config[name] for name in GEOMETRY})
     of_seed = {
         name: collected(getattr(trained, name), S)
         for name in ("epochs", "interpolation_epoch", "diverged")
@@ -192,7 +185,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             for name, values in measured.items()
         }
         | {
-            f"exact_{name}": (("seed", "layer"), np.stack([getattr(e, name) for e in exact]))
+            f"{of}_{name}": (("seed", "layer"), getattr(values, name))
+            for of, values in exact.items()
             for name in "DGR"
         }
         | {"mean_filter": (("state", "seed", "layer", "tap"), mean_filters)}
@@ -348,6 +342,33 @@ def sensitivities(
         for name in Measurement._fields
     }
     return gathered(fields, len(config.seeds))
+
+
+def exact_sensitivities(
+    config: Config,
+    positions: Int[np.ndarray, "S T 2"],
+    filters: Float[np.ndarray, "S layer tap"],
+) -> Sensitivity:
+    """Computes D, G, R [seed, layer] of one channel on the test points of each seed.
+
+    Args:
+        config: of the run.
+        positions: active pixels of the test points.
+        filters: of the channel, for each seed.
+    """
+    of_seeds = [
+        homogeneous.sensitivities(
+            config.task,
+            **{name: config[name] for name in GEOMETRY},
+            gap=config.gap,
+            boundary=config.boundary,
+            rectified=config.rectified_noise,
+            positions=chosen,
+            filters=taps,
+        )
+        for chosen, taps in zip(positions, filters, strict=True)
+    ]
+    return Sensitivity._make(np.stack(values) for values in zip(*of_seeds, strict=True))
 
 
 def evaluation(

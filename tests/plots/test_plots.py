@@ -123,9 +123,13 @@ def test_receptive_field_shows_the_means_over_seeds():
                 ("trained, mean channel", values[1, 1]),
             ):
                 np.testing.assert_allclose(lines[label].get_ydata(), of.mean(axis=0))
-            exact = np.mean(np.array(variables[f"exact_{name}"]["data"], float), axis=0)
-            shown = lines["exact, nothing fitted"].get_ydata()
+            exact, of_filters = (
+                np.mean(np.array(variables[f"{of}_{name}"]["data"], float), axis=0)
+                for of in ("exact", "filters")
+            )
+            shown = lines["exact, equal taps"].get_ydata()
             np.testing.assert_allclose(shown[exact > 0], exact[exact > 0])
+            np.testing.assert_allclose(lines["exact, mean filters"].get_ydata(), of_filters)
 
 
 @pytest.fixture
