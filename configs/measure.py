@@ -38,6 +38,8 @@ def get_config(words: str = "") -> ConfigDict:
     config.delta = 1.0  # typical displacement, in pixels
     config.cut = 3  # c, the cut-off of the diffeomorphisms
     config.interpolation = "linear"
+    # Of the displacement field: whole, translation, rotation, stretching, shear or remainder.
+    config.part = "whole"
     config.copies = 1  # diffeomorphisms and noises per image
     config.shuffles = 5  # channel permutations over which shuffled networks are averaged
     config.seed = 0  # root of all random numbers

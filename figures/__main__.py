@@ -10,7 +10,7 @@ from relstab_jax import plots
 
 SCRIPTS = (
     *("fig01_left", "fig01_centre_right", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07"),
-    *("fig08", "fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "along_training"),
+    *("fig08", "fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "parts", "along_training"),
 )
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import reprlib
-import shutil
 from collections.abc import Iterable, Iterator
 
 _FULL_DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
@@ -45,7 +44,7 @@ def reading(path: str | os.PathLike[str], expected: str, advice: str) -> Iterato
     except InputError:
         raise
     except Exception as error:  # of Pillow, NumPy, zipfile, json, safetensors, PyTorch, Orbax, …
-        name = _end_of_path(path)
+        name = end_of_path(path)
         if isinstance(error, FileNotFoundError) and not os.path.exists(path):
             text = f"{name}: there is no such file; {advice}"
         elif isinstance(error, PermissionError):
@@ -61,10 +60,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(
-            f"cannot write {path} ({reason(error)}): make room or give another --workdir; the same "
-            "command then resumes from the last checkpoint"
-        ) from error
+        raise _cannot_write(path, reason(error)) from error
 
 
 @contextlib.contextmanager
@@ -75,14 +71,11 @@ def reporting_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except WriteError:
+    except (InputError, WriteError):
         raise
-    except Exception as error:
-        with writing(folder):
-            if isinstance(error, OSError) and error.errno in _FULL_DISK_ERRORS:
-                raise
-            if shutil.disk_usage(folder).free < 2**16:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    except Exception as error:  # Orbax raises a ValueError with the text of the system's error
+        if text := _full_disk(error):
+            raise _cannot_write(folder, text) from error
         raise
 
 
@@ -108,6 +101,24 @@ def shown(value: object, at_most: int = 60) -> str:
     return short.repr(value)
 
 
-def _end_of_path(path: str | os.PathLike[str], at_most: int = 90) -> str:
+def end_of_path(path: str | os.PathLike[str], at_most: int = 90) -> str:
+    """Returns a path, without its beginning if it is long."""
     text = os.fspath(path)
     return text if len(text) <= at_most else f"…{text[1 - at_most :]}"
+
+
+def _cannot_write(path: str | os.PathLike[str], why: str) -> WriteError:
+    return WriteError(
+        f"cannot write {end_of_path(path)} ({why}): make room, and the same command goes on from "
+        "the last checkpoint; or give another --workdir"
+    )
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """Returns what an exception, or one that it came from, says of a full disk, or None."""
+    while error is not None:
+        for text in map(os.strerror, _FULL_DISK_ERRORS):
+            if text in str(error):
+                return text
+        error = error.__cause__ or error.__context__
+    return None

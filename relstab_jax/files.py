@@ -1,4 +1,4 @@
-"""Files of a run: written atomically, as strict JSON."""
+"""Files of a run: written atomically or appended to, as strict JSON."""
 
 import contextlib
 import json
@@ -24,6 +24,16 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+
+def append(path: pathlib.Path, content: bytes) -> None:
+    """Appends to a file; where the disk is full, perhaps only the first part of the content.
+
+    Raises:
+        WriteError: if the disk is full or the folder cannot be written.
+    """
+    with writing(path), path.open("ab") as file:
+        file.write(content)
 
 
 def strict_json(tree: Any, indent: int | None = None) -> str:

@@ -50,12 +50,13 @@ def measure(
         networks: a stack of networks, a pytree of weights with a leading axis [S], whose
             representations are `network(weights, images)`, or `network.features(weights, images)`
             of a `Network`.
-        **options: of `relstab_jax.measures.driver.measure`: perturbation, noise, copies, paired,
-            batch_size, progress.
+        **options: of `relstab_jax.measures.driver.measure`: perturbation, noise, copies,
+            equivariance, paired, batch_size, progress.
 
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [layer], with leading dimensions
-        channels, where several are given, and network, for a stack. With shuffled channels
+        channels, where several are given, and network, for a stack. With `equivariance` E and
+        E_error. With shuffled channels
         D_spread, G_spread and R_spread, their standard deviations over the orders. The functions of
         `relstab_jax.plots` draw it.
 
@@ -112,6 +113,7 @@ def measure(
         channels=chosen,
         stack=stack,
         traced=network.traced,
+        channel_axis=network.channel_axis,
         **options,
     )
     number = images.shape[1] if options.get("paired") else len(images)
@@ -269,6 +271,8 @@ def _measured(
 
     fields = {}
     for name in Measurement._fields:
+        if getattr(found[f"all/{layers[0]}"], name) is None:
+            continue
         of_orders = [values(one, "all", name) for one in mixed]
         of_channels = {kind: values(found, kind, name) for kind in ("all", "mean")}
         if mixed:

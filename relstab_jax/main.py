@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
+import absl.logging
 import jax
 import xarray as xr
 from ml_collections import ConfigDict
@@ -173,7 +174,7 @@ def _new_results(
         print(f"Measuring again with other settings: {changed}.", flush=True)
     cache = CompilationCache()
     began = time.monotonic()
-    with state.recorded(workdir), reporting_full_disk(workdir):
+    with state.recorded(workdir):
         dataset = experiment.run(config, workdir)
         dataset.attrs |= provenance(config, time.monotonic() - began)
         if differences:
@@ -203,16 +204,35 @@ def draw(path: pathlib.Path) -> list[pathlib.Path]:
         WriteError: if the disk is full.
     """
     dataset = results.load(path)
-    with writing(path.parent):
-        return [
-            plots.save(plot(dataset), path.with_name(f"{name}.png"))
-            for name, plot in plots.shown_by(dataset).items()
-        ]
+    pictures = {
+        path.with_name(f"{name}.png"): plot for name, plot in plots.shown_by(dataset).items()
+    }
+    for picture, plot in pictures.items():
+        with writing(picture):
+            plots.save(plot(dataset), picture)
+    return list(pictures)
+
+
+def leave_errors_of_orbax_to_be_raised() -> None:
+    """Drops the tracebacks that Orbax prints of a save that failed, for example on a full disk.
+
+    It raises the error too; but it also logs it in each of its threads, and what it had begun to
+    write finds its event loop closed.
+    """
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    report = sys.unraisablehook
+
+    def report_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = report_others
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line `arguments`, by default those of this process."""
     logging.basicConfig(format="%(message)s")
+    leave_errors_of_orbax_to_be_raised()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         config, flags = configuration(sys.argv[1:] if arguments is None else arguments)
@@ -220,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workdir = pathlib.Path(local_path("--workdir", workdir))
         one_device_per_core()
         distributed.start(flags.distributed, flags.coordinator, flags.processes, flags.process)
-        with distributed.printing_only_on_first():
+        with distributed.printing_only_on_first(), reporting_full_disk(workdir):
             run(config, workdir)
     except (InputError, Diverged, WriteError) as error:
         sys.exit(f"error: {error}")

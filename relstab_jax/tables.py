@@ -21,12 +21,6 @@ def scale_detection(dataset: xr.Dataset) -> str:
     sound = sound.astype(float)  # squares of weights that diverged overflow in float32
     mean = sound.mean("seed", skipna=False)
     trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
-    ratios = [
-        (sound[name].sel(state="trained", channels="mean") / sound[f"exact_{name}"])
-        .where(sound[f"exact_{name}"] > 0)
-        .mean("seed", skipna=False)
-        for name in "DG"
-    ]
     columns = {
         "A_k": dataset.receptive_field,
         "D": trained.D.sel(channels="all"),
@@ -34,17 +28,20 @@ def scale_detection(dataset: xr.Dataset) -> str:
         "R": trained.R.sel(channels="all"),
         "mean ch. D": trained.D.sel(channels="mean"),
         "G ": trained.G.sel(channels="mean"),
-        "/exact D": ratios[0],
-        "/exact G": ratios[1],
         "init D": initial.D.sel(channels="all"),
         "init G": initial.G.sel(channels="all"),
     }
-    rows = ["layer " + "".join(f"{name:>11s}" for name in columns)]
-    for layer in dataset.layer.values:
-        values = (float(column.sel(layer=layer)) for column in columns.values())
-        rows.append(
-            f"{layer:6s}" + "".join(f"{v:11.4g}" if v == v else f"{'—':>11s}" for v in values)
-        )
+    rows = _by_layer(columns)
+
+    ratios = {}
+    for of in ("exact", "filters"):
+        for name in "DG":
+            theory = sound[f"{of}_{name}"]
+            ratio = sound[name].sel(state="trained", channels="mean") / theory.where(theory > 0)
+            ratios[f"{name} / {of}"] = ratio.mean("seed", skipna=False)
+    rows += ["", "mean channel, over the exact values of one channel with equal taps (exact)"]
+    rows += ["and with the mean filters (filters, up to the first negative tap):"]
+    rows += _by_layer(ratios)
 
     last = int(dataset.fitted.sum())
     rows += ["", f"exponents in A_k over the first {last} layers:"]
@@ -71,6 +68,16 @@ def scale_detection(dataset: xr.Dataset) -> str:
     if diverged.any():
         rows.append(f"diverged: seeds {dataset.seed.values[diverged].tolist()}")
     return "\n".join(rows)
+
+
+def _by_layer(columns: dict[str, xr.DataArray]) -> list[str]:
+    """Returns the lines of a table of variables over layer."""
+    rows = ["layer " + "".join(f"{name:>12s}" for name in columns)]
+    for layer in next(iter(columns.values())).layer.values:
+        values = (float(column.sel(layer=layer)) for column in columns.values())
+        cells = (f"{v:12.4g}" if v == v else f"{'—':>12s}" for v in values)
+        rows.append(f"{layer:6s}" + "".join(cells))
+    return rows
 
 
 def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:

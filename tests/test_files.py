@@ -34,17 +34,16 @@ def files_limited_to_8_bytes():
 
 
 def raises_write_error(name):
-    message = rf"cannot write .*{name} \(File too large\): make room or give another --workdir"
+    message = rf"cannot write .*{name} \(File too large\): make room, and the same command goes on"
     return pytest.raises(WriteError, match=message)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
-    with (
-        MetricsLog(tmp_path, up_to_epoch=0) as log,
-        raises_write_error("metrics.jsonl"),
-        files_limited_to_8_bytes(),
-    ):
+    log = MetricsLog(tmp_path, up_to_epoch=0)
+    with raises_write_error("metrics.jsonl"), files_limited_to_8_bytes():
         log.write({"epoch": 10, "loss": [0.5]})
+    with raises_write_error(r"events\.out\.tfevents\..*"), files_limited_to_8_bytes():
+        MetricsLog(tmp_path, up_to_epoch=0)
     with raises_write_error("results.json"), files_limited_to_8_bytes():
         write_atomically(tmp_path / "results.json", "0123456789")
     assert not (tmp_path / "results.json").exists()
@@ -58,12 +57,19 @@ def test_a_full_disk_is_one_sentence(tmp_path):
         (tmp_path / "other").write_text("0123456789")
     with pytest.raises(ZeroDivisionError), reporting_full_disk(tmp_path):
         raise ZeroDivisionError
+    full = ValueError(
+        "RESOURCE_EXHAUSTED: Failed to write: No space left on device [os_error_code="
+    )
+    with pytest.raises(WriteError) as raised, reporting_full_disk("x" * 4000):
+        raise RuntimeError("closing failed") from full
+    assert "(No space left on device)" in str(raised.value)
+    assert len(str(raised.value)) < 290
 
 
 def test_a_checkpoint_without_room_is_not_begun(tmp_path, monkeypatch):
     saving = checkpoints.Checkpoints(tmp_path / "checkpoints")
     monkeypatch.setattr(checkpoints, "_OVERHEAD_BYTES", 2**60)
-    with pytest.raises(WriteError, match=r"checkpoints \(it takes \d+ MiB, more than is free\)"):
+    with pytest.raises(WriteError, match=r"checkpoints \(No space .*: it takes \d+ MiB\): make"):
         saving.save(1, {"a": jnp.zeros(3)})
     saving.close()
     assert not list((tmp_path / "checkpoints").iterdir())

@@ -22,16 +22,25 @@ TINY = [
 ]  # fmt: skip
 
 
-def command(*arguments):
+# Runs the command with a limit on the size of files, beyond which writing fails as on a full disk.
+LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("relstab_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+
+def command(*arguments, start=("-m", "relstab_jax.main")):
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
-        [sys.executable, "-m", "relstab_jax.main", *arguments],
+        [sys.executable, *start, *arguments],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def finished(*arguments):
-    process = command(*arguments)
+def finished(*arguments, **start):
+    process = command(*arguments, **start)
     output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
@@ -83,6 +92,36 @@ def test_killed_runs_resume_and_give_the_same_numbers(signals, uninterrupted, tm
     assert code == 0, output
     assert "Going on from epoch" in output
     assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
+    assert numbers(tmp_path) == numbers(uninterrupted)
+    expected = (uninterrupted / "metrics.jsonl").read_text()
+    assert (tmp_path / "metrics.jsonl").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "named"),
+    [
+        pytest.param(200, "cannot write into", marks=pytest.mark.slow),
+        (2000, "checkpoints"),
+        pytest.param(10_000, "results.json", marks=pytest.mark.slow),
+        pytest.param(30_000, "receptive_field.png", marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    limit, named, uninterrupted, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:  # the programs of all tests are read, but none written
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1000000")
+        start = ("-c", LIMITED, str(limit))
+        code, output = finished(*LONG, f"--workdir={tmp_path}", start=start)
+    assert code == 1
+    assert "Traceback" not in output
+    said = output.splitlines()[-1]
+    assert said.startswith("error: cannot write")
+    assert named in said
+    assert "(File too large)" in said
+    assert len(said) < 300
+    code, output = finished(*LONG, f"--workdir={tmp_path}")
+    assert code == 0, output
     assert numbers(tmp_path) == numbers(uninterrupted)
     expected = (uninterrupted / "metrics.jsonl").read_text()
     assert (tmp_path / "metrics.jsonl").read_text() == expected

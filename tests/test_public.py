@@ -49,7 +49,11 @@ def test_every_public_name_is_there():
 
 
 @pytest.mark.parametrize(
-    "module", ["adapters.flax", "adapters.nnx", "layerwise", "measures.sensitivity"]
+    "module",
+    [
+        *("adapters.flax", "adapters.nnx", "layerwise"),
+        *("measures.perturbations", "measures.sensitivity"),
+    ],
 )
 def test_examples_of_docstrings_run(module):
     found = doctest.testmod(importlib.import_module(f"relstab_jax.{module}"))

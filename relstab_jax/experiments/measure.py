@@ -18,7 +18,7 @@ from relstab_jax.fields import PATH, SEED, SEEDS, TEXT, choice, optional, positi
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
-from relstab_jax.measures.perturbations import Diffeomorphism
+from relstab_jax.measures.perturbations import WHOLE, Diffeomorphism
 from relstab_jax.models import Model, Variables, weights
 from relstab_jax.runs.folder import CONFIG
 from relstab_jax.training import checkpoints
@@ -42,6 +42,7 @@ FIELDS = {
     "delta": positive(),
     "cut": whole(),
     "interpolation": choice(*diffeomorphism.INTERPOLATIONS),
+    "part": choice(WHOLE, *diffeomorphism.PARTS),
     "copies": whole(1, 2**16),
     "shuffles": whole(1, 1000),
     "seed": SEED,
@@ -149,7 +150,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         seeds,
         measured_on,
         key_of(config.seed, "copies"),
-        perturbation=Diffeomorphism(config.delta, config.cut, config.interpolation),
+        perturbation=Diffeomorphism(config.delta, config.cut, config.interpolation, config.part),
         shuffle_key=key_of(config.seed, "shuffle"),
         shuffles=config.shuffles,
         copies=config.copies,

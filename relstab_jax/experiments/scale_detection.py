@@ -32,7 +32,7 @@ from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance
-from relstab_jax.measures.sensitivity import Measurement
+from relstab_jax.measures.sensitivity import Measurement, Sensitivity
 from relstab_jax.models import Model, Variables, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
@@ -154,6 +154,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         mean_filter [state, seed, layer, tap], the raw filters averaged over channels (Tables 1, 2);
         train_error, test_error, train_loss, epochs, interpolation_epoch and diverged [seed];
         exact_D, exact_G, exact_R [seed, layer], of the homogeneous network on the same test points;
+        filters_D, filters_G, filters_R [seed, layer], of one channel with the trained mean filters;
         exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer]. If there
         are epochs in `measure_at`, along_D and so on [epoch, channels, seed, layer] and
         along_test_error [epoch, seed], seeds that have stopped being as they were at their end.
@@ -195,26 +196,19 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         with jax.default_matmul_precision("highest"):
             return collected(evaluate(variables, points["train"], test), S)
 
-    geometry = {name: config[name] for name in GEOMETRY}
-    exact = [
-        homogeneous.sensitivities(
-            config.task,
-            **geometry,
-            gap=config.gap,
-            boundary=config.boundary,
-            rectified=config.rectified_noise,
-            positions=chosen,
-        )
-        for chosen in test_positions
-    ]
-    laws = diffusion.scaling_laws(**geometry)
+    exact = {
+        "exact": exact_sensitivities(config, test_positions, np.ones_like(mean_filters[-1])),
+        "filters": exact_sensitivities(config, test_positions, mean_filters[-1]),
+    }
+    laws = diffusion.scaling_laws(**{name: config[name] for name in GEOMETRY})
     of_seed = {
         name: collected(getattr(trained, name), S)
         for name in ("epochs", "interpolation_epoch", "diverged")
     }
     dataset = xr.concat(measured, "state", join="exact").assign(
         {
-            f"exact_{name}": (("seed", "layer"), np.stack([getattr(e, name) for e in exact]))
+            f"{of}_{name}": (("seed", "layer"), getattr(values, name))
+            for of, values in exact.items()
             for name in "DGR"
         }
         | {"mean_filter": (("state", "seed", "layer", "tap"), mean_filters)}
@@ -391,6 +385,33 @@ class LayersAndMeans:
         f = self.model.features(variables, images)
         every = {("all", layer): x for layer, x in f.items()}
         return every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items()}
+
+
+def exact_sensitivities(
+    config: Config,
+    positions: Int[np.ndarray, "S T 2"],
+    filters: Float[np.ndarray, "S layer tap"],
+) -> Sensitivity:
+    """Computes D, G, R [seed, layer] of one channel on the test points of each seed.
+
+    Args:
+        config: of the run.
+        positions: active pixels of the test points.
+        filters: of the channel, for each seed.
+    """
+    of_seeds = [
+        homogeneous.sensitivities(
+            config.task,
+            **{name: config[name] for name in GEOMETRY},
+            gap=config.gap,
+            boundary=config.boundary,
+            rectified=config.rectified_noise,
+            positions=chosen,
+            filters=taps,
+        )
+        for chosen, taps in zip(positions, filters, strict=True)
+    ]
+    return Sensitivity._make(np.stack(values) for values in zip(*of_seeds, strict=True))
 
 
 def evaluation(

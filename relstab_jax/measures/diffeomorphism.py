@@ -22,7 +22,10 @@ from jaxtyping import Array, Float, Key
 from relstab_jax.errors import InputError
 
 INTERPOLATIONS = ("linear", "nearest", "gaussian")
+PARTS = ("translation", "rotation", "stretching", "shear", "remainder")
 _GAUSSIAN_WIDTH = 0.4715  # pixels, of the "gaussian" interpolation
+
+Field = tuple[Float[Array, "size size"], Float[Array, "size size"]]  # (dx, dy), in pixels
 
 
 def scalar_field(coefficients: Float[Array, "c c"], size: int) -> Float[Array, "size size"]:
@@ -42,7 +45,7 @@ def scalar_field(coefficients: Float[Array, "c c"], size: int) -> Float[Array, "
 
 def displacement(
     key: Key[Array, ""], size: int, cut: int, temperature: Float[Array, ""] | float
-) -> tuple[Float[Array, "size size"], Float[Array, "size size"]]:
+) -> Field:
     """Draws a random displacement field (dx, dy), in pixels.
 
     Args:
@@ -54,6 +57,49 @@ def displacement(
     coefficients = jax.random.normal(key, (2 * cut**2,)).reshape(2, cut, cut)
     u, v = (jnp.sqrt(temperature) * size * scalar_field(c, size) for c in coefficients)
     return u, v
+
+
+def linear(jacobian: Float[Array, "2 2"], size: int) -> Field:
+    """Returns the displacement field τ(r) = J r, r = (x, y) from the centre of the image.
+
+    Args:
+        jacobian: J, rows (dx, dy), columns (x, y).
+        size: n, pixels along each axis.
+    """
+    at = jnp.arange(size, dtype=jacobian.dtype) - (size - 1) / 2
+    (xx, xy), (yx, yy) = jacobian
+    return xx * at[None] + xy * at[:, None], yx * at[None] + yy * at[:, None]
+
+
+def parts(dx: Float[Array, "size size"], dy: Float[Array, "size size"]) -> dict[str, Field]:
+    """Splits a displacement field into its affine parts and a remainder (footnote 1).
+
+    The affine field t + J r that is nearest to it, by least squares over all pixels, has four
+    parts: the constant t, a translation, and of J the antisymmetric part, a rotation, the trace, a
+    stretching in all directions, and the traceless symmetric part, a shear. The remainder is all
+    that bends. (The footnote has the field around one pixel, where the remainder is small.)
+
+    The five add up to the field, and are orthogonal: their mean squares over the pixels add up to
+    that of the field.
+
+    Args:
+        dx: displacement along the columns, at least 2×2 pixels.
+        dy: displacement along the rows.
+
+    Returns:
+        {part: (dx, dy)}, in the order of `PARTS`, in the units of the field.
+    """
+    size = len(dx)
+    at = jnp.arange(size, dtype=dx.dtype) - (size - 1) / 2
+    field = jnp.stack([dx, dy])
+    slopes = [(field * r[None]).sum(axis=(1, 2)) for r in (at[None], at[:, None])]
+    J = jnp.stack(slopes, axis=1) / (size * jnp.sum(at**2))
+    stretching = jnp.trace(J) / 2 * jnp.eye(2, dtype=J.dtype)
+    jacobians = (J - J.T) / 2, stretching, (J + J.T) / 2 - stretching
+    translation = jnp.full_like(dx, dx.mean()), jnp.full_like(dy, dy.mean())
+    affine = [translation, *(linear(jacobian, size) for jacobian in jacobians)]
+    affine_dx, affine_dy = (sum(d) for d in zip(*affine, strict=True))
+    return dict(zip(PARTS, [*affine, (dx - affine_dx, dy - affine_dy)], strict=True))
 
 
 def warp(

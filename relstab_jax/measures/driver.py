@@ -6,6 +6,7 @@ it is one compiled program; a network that JAX cannot trace is called between co
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from tqdm import tqdm
 
 from relstab_jax.errors import InputError
-from relstab_jax.measures import representations
+from relstab_jax.measures import representations, sensitivity
 from relstab_jax.measures.noise import EqualNorm, Noise
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.measures.sensitivity import (
@@ -50,6 +51,10 @@ class Copies(NamedTuple):
     perturbation: Perturbation
     noise: Noise
     number: int
+
+    def keys(self, key: Key[Array, ""]) -> Key[Array, " t"]:
+        """Returns the keys with which the perturbed copies of an image are made."""
+        return self._keys(key)[:, 0]
 
     def perturbed(self, key: Key[Array, ""], image: Float[Array, "*x"]) -> Float[Array, "t *x"]:
         """Returns the perturbed copies of an image; copy t does not depend on their number."""
@@ -82,6 +87,8 @@ def measure(
     network: PyTree | None = None,
     networks: PyTree | None = None,
     paired: bool = False,
+    equivariance: bool = False,
+    channel_axis: int = -1,
     traced: bool = True,
     batch_size: float | None = None,
     progress: bool = False,
@@ -106,6 +113,10 @@ def measure(
         networks: a stack of networks, any pytree of arrays with a leading axis [S]. They are
             measured one after the other by one compiled program, on the same copies of the images.
         paired: whether each network has its own images [S, P, ...], an array, and key [S].
+        equivariance: whether to measure, too, how far each layer is from moving with the image, E
+            of `sensitivity.equivariance`: NaN for all but square maps, representations with four
+            axes. The perturbation must be a `perturbations.Deformation`, or have its `of_map`.
+        channel_axis: of the maps.
         traced: whether JAX can trace `features_fn`, and so compile it. If not, it is called with
             JAX arrays of concrete values on one device, and the leaves of `network` are of any
             type, such as PyTorch's tensors.
@@ -121,10 +132,18 @@ def measure(
     Raises:
         InputError: for fewer than two images, or images that are not finite; for no representation,
             one without an axis for the images, or one of an image that depends on the images beside
-            it; for a perturbation that changes the shape of an image; and whatever the perturbation
-            raises.
+            it; for a perturbation that changes the shape of an image, or gives values that are not
+            finite; and whatever the perturbation raises.
+
+    Warns:
+        UserWarning: if the perturbation changes no image at all.
     """
     _check(images, networks, paired, copies, batch_size)
+    if equivariance and not hasattr(perturbation, "of_map"):
+        raise InputError(
+            "equivariance needs a perturbation of maps, such as a perturbations.Deformation: give "
+            f"{getattr(perturbation, '__name__', type(perturbation).__name__)} a method of_map"
+        )
     dtype = jnp.result_type(float)
     P = images.shape[1] if paired else len(images)
     if isinstance(images, jax.Array):
@@ -142,7 +161,7 @@ def measure(
     stacked = networks is not None
     weights = networks if stacked else network
     add_to_reference, add_to_variance, step = _compile(
-        features_fn, stacked, paired, made, mesh, traced
+        features_fn, stacked, paired, made, mesh, traced, channel_axis if equivariance else None
     )
     with jax.default_matmul_precision("highest"):
         first = read(np.arange(1))
@@ -183,10 +202,17 @@ def measure(
                 )
                 if parts:  # waits for the batch before this one, so that few are under way
                     parts[-1] = jax.tree.map(np.asarray, parts[-1])
+                    _check_change(parts[-1][1], int(index[0]) - len(index), read)
                     bar.update(int(index[0]) - bar.n)
                 parts.append(part)
-            per_image = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            per_image, change = jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :P], *parts)
+            _check_change(change, 0, read)
             bar.update(P - bar.n)
+    if not change.any():
+        warnings.warn(
+            "the perturbation changes none of the images: D is 0, and R = D/G is undefined",
+            stacklevel=3,
+        )
     distances = [
         Distances(c, o, *rest) for c, o, rest in zip(reference, offset, per_image, strict=True)
     ]
@@ -196,7 +222,10 @@ def measure(
 
 @jax.jit
 def _measurements(distances: list[Distances]) -> list[Measurement]:
-    return [Measurement(*from_distances(d), *standard_errors(d)) for d in distances]
+    return [
+        Measurement(*from_distances(d), *standard_errors(d), *sensitivity.equivariance(d))
+        for d in distances
+    ]
 
 
 def _check(
@@ -244,6 +273,20 @@ def _check_perturbation(perturbation: Perturbation, image: Float[np.ndarray, "*x
             f"the perturbation makes an image of shape {getattr(made, 'shape', made)} of one of "
             f"shape {image.shape}: it must keep the shape"
         )
+
+
+def _check_change(
+    change: Float[np.ndarray, "... n"],
+    start: int,
+    read: Callable[[Int[np.ndarray, " n"]], np.ndarray],
+) -> None:
+    """Raises an InputError if the change of an image, from number `start` on, is not finite."""
+    finite = np.isfinite(change).all(axis=tuple(range(change.ndim - 1)))
+    if not finite.all():
+        number = start + int(finite.argmin())
+        of_image = np.isfinite(read(np.array([number]))).all()
+        of = f"of images[{number}] the perturbation gives" if of_image else f"images[{number}] has"
+        raise InputError(f"{of} values that are not finite")
 
 
 def _reference(
@@ -311,6 +354,7 @@ def _compile(
     copies: Copies,
     mesh: Mesh,
     traced: bool,
+    map_axis: int | None,
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """Compiles what `measure` does with a batch of images; kept for the next call.
 
@@ -319,11 +363,14 @@ def _compile(
         (variance, key, images, index, share) -> the variance of the perturbation with that of some
         images added to it. And, on batches spread over the devices, (networks, reference, offset,
         key, variance, images, index, counts) -> the new offset, and (spread, perturbed, noisy) of
-        each representation. Each consumes what it adds to.
+        each representation, with the mean square change of the images. Each consumes what it adds
+        to.
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
     of_each = PartitionSpec(None, "image")
     each = lax.map if traced else _one_by_one
+    # E is measured if the axis of the channels of maps is given.
+    deform = None if map_axis is None else partial(_deviation, copies.perturbation, map_axis)
 
     def features(network: PyTree | None, images: Array) -> list[Shaped[Array, "b ..."]]:
         f = features_fn(images) if network is None else features_fn(network, images)
@@ -350,39 +397,46 @@ def _compile(
     def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
+    def change_of(images: Array, perturbed: Array) -> Float[Array, " b"]:
+        return ((perturbed - images[:, None]) ** 2).mean(axis=tuple(range(1, perturbed.ndim)))
+
     def add_to_variance(variance, key, images, index, share):
         def of_one(variance: Array, key: Key[Array, ""], images: Array) -> Array:
             perturbed = jax.vmap(copies.perturbed)(keys_of(key, index), images)
-            change = ((perturbed - images[:, None]) ** 2).mean(axis=tuple(range(1, perturbed.ndim)))
-            return variance + share @ change
+            return variance + share @ change_of(images, perturbed)
 
         over = jax.vmap(of_one) if paired else of_one
         return over(variance, key, images)
 
     @jax.jit
     def copied(key, variance, images, index):
-        def of_one(key: Key[Array, ""], variance: Array, images: Array) -> tuple[Array, ...]:
+        def of_one(key: Key[Array, ""], variance: Array, images: Array) -> Any:
             make = partial(copies.both, variance=variance)
-            return images, *jax.vmap(make)(keys_of(key, index), images)
+            perturbed, noisy = jax.vmap(make)(keys_of(key, index), images)
+            keys = jax.vmap(copies.keys)(keys_of(key, index))
+            return (images, perturbed, noisy, keys), change_of(images, perturbed)
 
         return (jax.vmap(of_one) if paired else of_one)(key, variance, images)
 
     def found(networks, reference, key, variance, images, index, counts):
         def of_one(one: tuple[PyTree | None, list[Array]], batch: tuple[Array, ...]) -> Any:
             network, reference = one
-            images, perturbed, noisy = batch
+            images, perturbed, noisy, keys = batch
+            deviation = deform and partial(deform, images.shape[1])
             of_network = partial(features, network)
-            found = distances(of_network, reference, images, perturbed, noisy, counts, each)
+            found = distances(
+                of_network, reference, images, perturbed, noisy, keys, counts, deviation, each
+            )
             return [d[1:] for d in found]
 
-        batch = copied(key, variance, images, index)
-        return over_networks(of_one, (networks, reference), batch)
+        batch, change = copied(key, variance, images, index)
+        return over_networks(of_one, (networks, reference), batch), change
 
     def step(networks, reference, offset, key, variance, images, index, counts):
-        new = found(networks, reference, key, variance, images, index, counts)
+        new, change = found(networks, reference, key, variance, images, index, counts)
         if traced:
             new = [(lax.psum(d[0], "image"), *d[1:]) for d in new]
-        return _sums(offset, [d[0] for d in new]), [d[1:] for d in new]
+        return _sums(offset, [d[0] for d in new]), ([d[1:] for d in new], change)
 
     if not traced:
         return add_to_reference, jax.jit(add_to_variance, donate_argnums=0), step
@@ -390,7 +444,7 @@ def _compile(
         step,
         mesh=mesh,
         in_specs=(everywhere,) * 5 + (of_each if paired else spread, spread, spread),
-        out_specs=(everywhere, of_each if stacked else spread),
+        out_specs=(everywhere, (of_each if stacked else spread, of_each if paired else spread)),
         check_vma=False,
     )
     return (
@@ -413,8 +467,10 @@ def distances(
     images: Float[Array, "b *x"],
     perturbed: Float[Array, "b t *x"],
     noisy: Float[Array, "b t *x"],
+    keys: Key[Array, "b t"],
     counts: Float[Array, " b"],
-    each: Callable[..., Any] = lax.map,
+    deviation: Callable[..., list[Float[Array, " b"]]] | None,
+    each: Callable[..., Any],
 ) -> list[Distances]:
     """Computes the `Distances` of each representation of one batch.
 
@@ -426,16 +482,21 @@ def distances(
         images: of the batch.
         perturbed: t perturbed copies of each.
         noisy: t noisy copies of each.
+        keys: of the perturbed copies.
         counts: 1 for images, 0 for padding, which `Distances.offset` leaves out.
+        deviation: (keys, f, f of the perturbed copies first) -> ‖f(τx) - τf(x)‖² of each
+            representation, if it is to be measured.
         each: (function, arguments) -> results of the function at each index of their first axis.
     """
     f = features(images)
 
-    def of_copy(copies: tuple[Float[Array, "b *x"], Float[Array, "b *x"]]) -> list[Array]:
-        return _changes(f, features(jnp.concatenate(copies)))
+    def of_copy(copy: tuple[Array, Array, Array]) -> tuple[list[Array], list[Array] | None]:
+        perturbed, noisy, keys = copy
+        f_copies = features(jnp.concatenate([perturbed, noisy]))
+        return _changes(f, f_copies), deviation and deviation(keys, f, f_copies)
 
-    moved = each(of_copy, (perturbed.swapaxes(0, 1), noisy.swapaxes(0, 1)))
-    return _distances(reference, f, moved, counts)
+    copies = (perturbed.swapaxes(0, 1), noisy.swapaxes(0, 1), keys.swapaxes(0, 1))
+    return _distances(reference, f, *each(of_copy, copies), counts)
 
 
 # Compiled also where the network is not.
@@ -466,20 +527,45 @@ def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]
     ]
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _deviation(
+    perturbation: Any,
+    channel_axis: int,
+    size: int,
+    keys: Key[Array, " b"],
+    f: list[Array],
+    f_copies: list[Array],
+) -> list[Float[Array, " b"]]:
+    """Returns ‖f(τx) - τf(x)‖² of b images of `size` pixels, NaN for other than square maps."""
+    found = []
+    for x, x_copies in zip(map(in_full, f), map(in_full, f_copies), strict=True):
+        maps, of_perturbed = (
+            jnp.moveaxis(y, channel_axis, -1) if y.ndim == 4 else y for y in (x, x_copies[: len(x)])
+        )
+        if maps.ndim == 4 and maps.shape[1] == maps.shape[2]:
+            deformed = jax.vmap(partial(perturbation.of_map, size=size))(keys, maps)
+            found.append(squared_norms(of_perturbed - deformed))
+        else:
+            found.append(jnp.full(len(x), jnp.nan, x.real.dtype))
+    return found
+
+
 @jax.jit
 def _distances(
     reference: list[Array],
     f: list[Array],
     changes: list[Float[Array, "t 2 b"]],
+    deviations: list[Float[Array, "t b"]] | None,
     counts: Float[Array, " b"],
 ) -> list[Distances]:
     """Computes `Distances` from the representations of a batch and what copies change."""
     found = []
-    for c, x, change in zip(reference, f, changes, strict=True):
+    for n, (c, x, change) in enumerate(zip(reference, f, changes, strict=True)):
         about = in_full(x) - c[None]
         offset = jnp.tensordot(counts.astype(about.dtype), about, axes=1)
         mean = change.mean(axis=0)
-        found.append(Distances(c, offset, squared_norms(about), mean[0], mean[1]))
+        deviation = None if deviations is None else deviations[n].mean(axis=0)
+        found.append(Distances(c, offset, squared_norms(about), mean[0], mean[1], deviation))
     return found
 
 

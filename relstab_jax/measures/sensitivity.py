@@ -29,7 +29,10 @@ class Sensitivity(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """D, G and R of Eq. 1 and their standard errors over examples and their copies."""
+    """D, G and R of Eq. 1 and their standard errors over examples and their copies.
+
+    And, where it is measured, the `equivariance` error E of maps and its standard error.
+    """
 
     D: Float[Array, "*stack"]
     G: Float[Array, "*stack"]
@@ -37,6 +40,8 @@ class Measurement(NamedTuple):
     D_error: Float[Array, "*stack"]
     G_error: Float[Array, "*stack"]
     R_error: Float[Array, "*stack"]
+    E: Float[Array, "*stack"] | None = None
+    E_error: Float[Array, "*stack"] | None = None
 
 
 class Distances(NamedTuple):
@@ -48,6 +53,7 @@ class Distances(NamedTuple):
         spread: ‖f - c‖² of each example.
         perturbed: mean over the copies of each example of ‖f(τx) - f(x)‖².
         noisy: mean over the copies of each example of ‖f(x + η) - f(x)‖².
+        deviation: mean over the copies of each example of ‖f(τx) - τf(x)‖², if it is measured.
     """
 
     reference: Inexact[Array, "*d"]
@@ -55,6 +61,7 @@ class Distances(NamedTuple):
     spread: Float[Array, " P"]
     perturbed: Float[Array, " P"]
     noisy: Float[Array, " P"]
+    deviation: Float[Array, " P"] | None = None
 
 
 def full_precision(dtype: Any) -> np.dtype:
@@ -96,18 +103,31 @@ def standard_errors(distances: Distances) -> Sensitivity:
     Each of the three is a ratio of means over examples, a / b, whose variance is to first order
     that of the mean of (a_i - (a / b) b_i) / b. In N an example counts by twice its distance to c.
     """
-    P = len(distances.spread)
     N = normalisation(distances)
     perturbed, noisy = distances.perturbed, distances.noisy
-
-    def error(a: Float[Array, " P"], b: Float[Array, " P"], mean_b: Float[Array, ""]) -> Array:
-        return jnp.std(a - a.mean() / mean_b * b, ddof=1) / mean_b / P**0.5
-
     G = jnp.where(noisy.mean() > 0, noisy.mean(), jnp.nan) + 0 * N
     twice = 2 * distances.spread
     return Sensitivity(
-        error(perturbed, twice, N), error(noisy, twice, N), error(perturbed, noisy, G)
+        _error(perturbed, twice, N), _error(noisy, twice, N), _error(perturbed, noisy, G)
     )
+
+
+def equivariance(
+    distances: Distances,
+) -> tuple[Float[Array, ""], Float[Array, ""]] | tuple[None, None]:
+    """Returns E = mean_i ‖f(τx_i) - τf(x_i)‖² / N and its standard error, if they are measured.
+
+    τf(x) is the map f(x) deformed as the image was. An equivariant layer has E = 0, whatever its D.
+    """
+    deviation = distances.deviation
+    if deviation is None:
+        return None, None
+    N = normalisation(distances)
+    return deviation.mean() / N, _error(deviation, 2 * distances.spread, N)
+
+
+def _error(a: Float[Array, " P"], b: Float[Array, " P"], mean_b: Float[Array, ""]) -> Array:
+    return jnp.std(a - a.mean() / mean_b * b, ddof=1) / mean_b / len(a) ** 0.5
 
 
 def sensitivities(

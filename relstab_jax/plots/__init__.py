@@ -17,6 +17,7 @@ from relstab_jax.plots.deformations import deformations
 from relstab_jax.plots.depth import depth
 from relstab_jax.plots.errors import errors
 from relstab_jax.plots.frequency_content import frequency_content
+from relstab_jax.plots.parts import parts
 from relstab_jax.plots.pooling import pooling
 from relstab_jax.plots.receptive_field import receptive_field
 from relstab_jax.plots.representation import representation
@@ -33,6 +34,7 @@ __all__ = [
     "depth",
     "errors",
     "frequency_content",
+    "parts",
     "pooling",
     "receptive_field",
     "representation",

@@ -14,7 +14,7 @@ CURVES = (
 )
 NEEDS = {
     **{name: style.LAYERS[name] for name in "DG"},
-    **{name: ("seed", "layer") for name in ("exact_D", "exact_G")},
+    **{f"{of}_{name}": ("seed", "layer") for of in ("exact", "filters") for name in "DG"},
     **{name: ("layer",) for name in ("receptive_field", "fitted")},
     **{name: () for name in ("exponent_D", "exponent_G")},
 }
@@ -59,9 +59,12 @@ def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
         values = dataset[name].sel(state=state, channels=channels)
         axes.plot(A, values.mean("seed"), style_of_line, label=label, color=color)
         axes.fill_between(A, values.min("seed"), values.max("seed"), color=color, alpha=0.2, lw=0)
+    # Where a seed has no positive filter, a mean over the others would be that of other networks.
+    of_filters = dataset[f"filters_{name}"].mean("seed", skipna=False)
+    axes.plot(A, of_filters, "+-", color=style.GREEN, lw=0.8, ms=6, label="exact, mean filters")
     exact = dataset[f"exact_{name}"].mean("seed")
     positive = exact.where(exact > 0).values
-    axes.plot(A, positive, "x-", color=style.VERMILION, lw=0.8, ms=4, label="exact, nothing fitted")
+    axes.plot(A, positive, "x-", color=style.VERMILION, lw=0.8, ms=4, label="exact, equal taps")
 
     fitted = dataset.fitted.values
     power = int(dataset[f"exponent_{name}"])

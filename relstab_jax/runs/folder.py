@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from relstab_jax import results
 from relstab_jax.config import as_json, differences
-from relstab_jax.errors import InputError, WriteError, reading, reason, some
+from relstab_jax.errors import InputError, WriteError, end_of_path, reading, reason, some
 from relstab_jax.files import strict_json, write_atomically
 from relstab_jax.training.metrics import METRICS
 
@@ -65,7 +65,8 @@ def claim(workdir: pathlib.Path, config: ConfigDict, may_change: Collection[str]
     except (OSError, WriteError) as error:
         cause = error.__cause__ or error
         raise InputError(
-            f"cannot write into {workdir} ({reason(cause)}): give another --workdir"
+            f"cannot write into {end_of_path(workdir)} ({reason(cause)}): make room there or give "
+            "another --workdir"
         ) from error
 
 

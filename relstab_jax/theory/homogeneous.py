@@ -5,7 +5,11 @@ bias. On non-negative inputs that is a linear map: layer k averages patches of F
 
     f_k(x) = M^k x = φ_i + φ_j,   φ_i = √(L/2) M^k δ_i the representation of one active pixel,
 
-for active pixels i, j. The averages of Eq. 1 are then finite sums over pixels and points:
+for active pixels i, j. So does any channel whose filters have no negative tap: its layers are
+weighted means, M^k becomes the product of its layers, and all else is the same. A factor of a
+layer's filter multiplies this and all later representations, and leaves D, G and R as they are.
+
+The averages of Eq. 1 are then finite sums over pixels and points:
 
     D   each pixel moves on its own, its representation by a random v_i = φ_i' - φ_i, so that
         E‖f(τx) - f(x)‖² = E‖v_i‖² + E‖v_j‖² + 2 E v_i · E v_j;
@@ -44,11 +48,12 @@ def sensitivities(
     stride: int,
     depth: int,
     strided_layers: int | None = None,
+    filters: Float[np.ndarray, "layer tap"] | None = None,
     positions: Int[Array, "n 2"] | Int[np.ndarray, "n 2"] | None = None,
     boundary: str = "wrap",
     rectified: bool = True,
 ) -> Sensitivity:
-    """Computes the exact D, G and R of a homogeneous network, arrays [depth] (Eq. 1).
+    """Computes the exact D, G and R of a network of one channel, arrays [depth] (Eq. 1).
 
     Args:
         task: 1 or 2.
@@ -59,6 +64,9 @@ def sensitivities(
         stride: 1 or F.
         depth: K, number of layers.
         strided_layers: how many of the first layers have the stride; all by default.
+        filters: of the one channel, for example the mean filters of a trained network (Tables 1,
+            2); all taps 1/F by default, a homogeneous network. A factor of a layer's filter does
+            not matter.
         positions: active pixels of the points to average over; beside measured values, the points
             of the measurement. By default all points of the task, and in Task 2, where one label
             is rare, both labels with the same total weight.
@@ -66,7 +74,8 @@ def sensitivities(
         rectified: whether the noise passes a ReLU before it is added to the input.
 
     Returns:
-        NaN in layers with a constant representation, where N = 0 to rounding.
+        NaN in layers with a constant representation, where N = 0 to rounding; and from the first
+        layer on whose filter has a negative tap or no positive one: its ReLU is not linear.
 
     Raises:
         InputError: if the task or the network is not defined, or a position lies outside the input.
@@ -78,20 +87,21 @@ def sensitivities(
         depth=depth,
         strided_layers=strided_layers,
     )
+    w = _normalised(filters, filter_size, depth)
     positions, weights = _point_set(task, size, xi, gap, positions)
     moves = _moves(task, size, xi, boundary)
     pixels = _active_pixels(size)
-    phi = _pooled(pixels, filter_size, strides)
+    phi = _pooled(pixels, w, strides)
 
     sigma = (_mean_change(pixels, moves, positions, weights) / size) ** 0.5
     change = np.array([_mean_change(f, moves, positions, weights) for f in phi])
     if rectified:
         U = _rectified_noise(size, sigma)
-        noise = _mean_squares(U, _pooled(np.eye(size), filter_size, strides))
+        noise = _mean_squares(U, _pooled(np.eye(size), w, strides))
     else:
-        patches = _patches(positions, weights, size, filter_size, strides[0])
-        U = _noise_behind_relu(patches, size, filter_size, sigma, bias=0.0)
-        noise = _mean_squares(U, _from_first_layer(np.eye(len(U)), filter_size, strides))
+        patches = _patches(positions, weights, size, w[0], strides[0])
+        U = _noise_behind_relu(patches, sigma, bias=0.0)
+        noise = _mean_squares(U, _from_first_layer(np.eye(len(U)), w, strides))
 
     N = np.array([_mean_distance_of_points(f, positions, weights) for f in phi])
     D, G = change / N, noise / N
@@ -109,6 +119,7 @@ def noise_sensitivity(
     depth: int,
     sigmas: Sequence[float],
     biases: Sequence[float],
+    filters: Float[np.ndarray, "layer tap"] | None = None,
 ) -> Float[np.ndarray, "sigma bias depth"]:
     """Computes the exact G for noise of any magnitude in a network with a bias.
 
@@ -127,10 +138,11 @@ def noise_sensitivity(
         stride: 1 or F.
         depth: K.
         sigmas: standard deviations of the noise at each pixel, > 0; active pixels are √(L/2).
-        biases: of the first layer, on the same scale.
+        biases: of the first layer, on the same scale, where its filter has sum 1.
+        filters: as for `sensitivities`.
 
     Returns:
-        NaN in layers where N = 0 to rounding.
+        NaN in layers where N = 0 to rounding, and where `sensitivities` has NaN for the filters.
 
     Raises:
         InputError: if the task or the network is not defined, or a sigma is not positive.
@@ -139,16 +151,17 @@ def noise_sensitivity(
     if min(sigmas) <= 0:
         raise InputError(f"sigmas={tuple(sigmas)} must be positive")
     positions, weights = _point_set(task, size, xi, gap, None)
-    patches = _patches(positions, weights, size, filter_size, strides[0])
+    w = _normalised(filters, filter_size, depth)
+    patches = _patches(positions, weights, size, w[0], strides[0])
     neurons = size // strides[0]
-    maps = _from_first_layer(np.eye(neurons), filter_size, strides)
-    first = pool(_of_points(_active_pixels(size), positions), filter_size, strides[0])
+    maps = _from_first_layer(np.eye(neurons), w, strides)
+    first = pool(_of_points(_active_pixels(size), positions), w[0], strides[0])
     G = np.empty((len(sigmas), len(biases), depth))
     for b, bias in enumerate(biases):
-        f = _from_first_layer(np.maximum(first + bias, 0), filter_size, strides)
+        f = _from_first_layer(np.maximum(first + bias, 0), w, strides)
         N = np.array([_mean_distance(f_k, weights) for f_k in f])
         for s, sigma in enumerate(sigmas):
-            U = _noise_behind_relu(patches, size, filter_size, sigma, bias)
+            U = _noise_behind_relu(patches, sigma, bias)
             G[s, b] = _mean_squares(U, maps) / N
     return G
 
@@ -174,35 +187,58 @@ def representations(
         depth=depth,
         strided_layers=strided_layers,
     )
-    return _pooled(x, filter_size, strides)
+    return _pooled(x, _normalised(None, filter_size, depth), strides)
 
 
-def pool(x: Float[np.ndarray, "*P L"], filter_size: int, stride: int) -> Float[np.ndarray, "*P l"]:
-    """Applies M, one layer: means over patches of F pixels, with circular padding.
+def pool(
+    x: Float[np.ndarray, "*P L"], taps: Float[np.ndarray, " F"], stride: int
+) -> Float[np.ndarray, "*P l"]:
+    """Applies M, one layer: sums over patches of F pixels, times taps, with circular padding.
 
     The patch of output pixel o begins (F - 1) // 2 pixels left of pixel o * stride, as in the 1-D
     CNN, for odd and even F alike.
     """
-    size = x.shape[-1]
-    first = np.arange(0, size, stride) - (filter_size - 1) // 2
-    return x[..., (first[:, None] + np.arange(filter_size)) % size].mean(axis=-1)
+    size, F = x.shape[-1], len(taps)
+    first = np.arange(0, size, stride) - (F - 1) // 2
+    return x[..., (first[:, None] + np.arange(F)) % size] @ taps
+
+
+def _normalised(
+    filters: Float[np.ndarray, "layer tap"] | None, filter_size: int, depth: int
+) -> Float[np.ndarray, "depth F"]:
+    """Returns filters of sum 1, equal ones for None; NaN from the first on with a negative tap.
+
+    Raises:
+        InputError: if there is not a filter of F taps for each layer.
+    """
+    if filters is None:
+        return np.full((depth, filter_size), 1 / filter_size)
+    if filters.shape != (depth, filter_size):
+        raise InputError(
+            f"filters of shape {filters.shape} do not fit: give one of filter_size={filter_size} "
+            f"taps for each of depth={depth} layers"
+        )
+    w = filters.astype(float)
+    linear = ((w >= 0) & (w < np.inf)).all(axis=1) & w.any(axis=1)
+    w[~np.logical_and.accumulate(linear)] = np.nan
+    return w / w.sum(axis=1, keepdims=True)
 
 
 def _pooled(
-    x: Float[np.ndarray, "*P L"], filter_size: int, strides: tuple[int, ...]
+    x: Float[np.ndarray, "*P L"], filters: Float[np.ndarray, "k F"], strides: tuple[int, ...]
 ) -> list[Float[np.ndarray, "*P l"]]:
     f = []
-    for stride in strides:
-        x = pool(x, filter_size, stride)
+    for taps, stride in zip(filters, strides, strict=True):
+        x = pool(x, taps, stride)
         f.append(x)
     return f
 
 
 def _from_first_layer(
-    first: Float[np.ndarray, "P l"], filter_size: int, strides: tuple[int, ...]
+    first: Float[np.ndarray, "P l"], filters: Float[np.ndarray, "k F"], strides: tuple[int, ...]
 ) -> list[Float[np.ndarray, "P ..."]]:
     """Returns f_1 .. f_K from f_1."""
-    return [first, *_pooled(first, filter_size, strides[1:])]
+    return [first, *_pooled(first, filters[1:], strides[1:])]
 
 
 def _point_set(
@@ -305,47 +341,59 @@ def _rectified_noise(size: int, sigma: float) -> Float[np.ndarray, "L L"]:
 class _Patches(NamedTuple):
     """Contents and overlaps of the patches of the first layer.
 
-    A patch holds none, one or both of the active pixels of a point, so a mean over points of a
-    function of two patches needs only the probability of each pair of these levels.
+    A patch holds none, one or both of the active pixels of a point, so its pre-activation without
+    noise has few values, the levels: three if all taps are equal. A mean over points of a function
+    of two patches needs only the probability of each pair of levels.
 
     Attributes:
+        levels: the pre-activations that occur.
         probability: of level c in patch a and level d in patch b [c, d, a, b].
-        correlations: the distinct fractions of the F pixels that two patches share.
-        shared: index into `correlations` of each pair of patches.
+        norm: Euclidean norm of the filter.
+        correlations: of the pre-activations of two patches for white noise, by how many patches
+            they are apart on the ring.
+        apart: that number for each pair of patches.
     """
 
-    probability: Float[np.ndarray, "3 3 l l"]
-    correlations: Float[np.ndarray, " r"]
-    shared: Int[np.ndarray, "l l"]
+    levels: Float[np.ndarray, " c"]
+    probability: Float[np.ndarray, "c c l l"]
+    norm: float
+    correlations: Float[np.ndarray, " l"]
+    apart: Int[np.ndarray, "l l"]
 
 
 def _patches(
     positions: Int[np.ndarray, "n 2"],
     weights: Float[np.ndarray, " n"],
     size: int,
-    filter_size: int,
+    taps: Float[np.ndarray, " F"],
     stride: int,
 ) -> _Patches:
-    inside = np.rint(filter_size * pool(np.eye(size), filter_size, stride))
-    active = _of_points(inside, positions).T
-    at_level = np.stack([active == level for level in range(3)]).astype(float)
+    pixels = pool(_active_pixels(size), taps, stride)
+    clean = _of_points(pixels, positions).T
+    levels = np.unique(clean)
+    at_level = (clean == levels[:, None, None]).astype(float)
     probability = np.einsum("cln,dmn->cdlm", at_level * weights, at_level, optimize=True)
-    correlations, shared = np.unique(inside.T @ inside / filter_size, return_inverse=True)
-    return _Patches(probability, correlations, shared)
+    overlaps = pixels[:, 0] @ pixels
+    patch = np.arange(len(clean))
+    return _Patches(
+        levels,
+        probability,
+        float(np.linalg.norm(taps)),
+        np.minimum(overlaps / overlaps[0], 1),
+        (patch - patch[:, None]) % len(patch),
+    )
 
 
-def _noise_behind_relu(
-    patches: _Patches, size: int, filter_size: int, sigma: float, bias: float
-) -> Float[np.ndarray, "l l"]:
+def _noise_behind_relu(patches: _Patches, sigma: float, bias: float) -> Float[np.ndarray, "l l"]:
     """Returns the second moments of u = ReLU(M x + M η + b) - ReLU(M x + b), η ~ N(0, σ²).
 
-    The noise of the pre-activations has variance σ²/F and the correlations of the patches.
+    The noise of the pre-activations has standard deviation σ ‖w‖ and the correlations of the
+    patches.
     """
-    level = (size / 2) ** 0.5 / filter_size * np.arange(3) + bias
-    scale = sigma / filter_size**0.5
+    level, scale = patches.levels + bias, sigma * patches.norm
     clean, h = np.maximum(level, 0), level / scale
     noisy = scale * rectified_gaussian.mean(h)
     product = rectified_gaussian.product(h[:, None, None], h[:, None], patches.correlations)
     cross = np.outer(clean, noisy)
     of_levels = scale**2 * product + (np.outer(clean, clean) - cross - cross.T)[..., None]
-    return np.sum(patches.probability * of_levels[..., patches.shared], axis=(0, 1))
+    return np.sum(patches.probability * of_levels[..., patches.apart], axis=(0, 1))

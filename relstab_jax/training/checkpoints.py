@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import pathlib
 import shutil
 
@@ -10,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from relstab_jax.errors import InputError, reading, some, writing
+from relstab_jax.errors import InputError, reading, reporting_full_disk, some, writing
 from relstab_jax.models import Variables
 
 _log = logging.getLogger(__name__)
@@ -30,10 +31,11 @@ class Checkpoints:
         """Saves a pytree of NumPy arrays, [seeds, ...], in the background.
 
         Raises:
-            WriteError: if the disk has no room for it.
+            WriteError: if the disk has no room for it, or was full when the one before was written.
         """
         check_room(self._folder, state)
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+        with reporting_full_disk(self._folder):
+            self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
         """Returns the newest good checkpoint as (step, state), or None if there is none.
@@ -56,9 +58,13 @@ class Checkpoints:
         return None
 
     def close(self) -> None:
-        """Waits until all checkpoints are written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until all checkpoints are written.
+
+        Raises:
+            WriteError: if the disk is full.
+        """
+        with reporting_full_disk(self._folder):
+            self._manager.close()
 
 
 def check_room(folder: pathlib.Path, tree: PyTree) -> None:
@@ -66,7 +72,8 @@ def check_room(folder: pathlib.Path, tree: PyTree) -> None:
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
     with writing(folder):
         if shutil.disk_usage(folder).free < needed:
-            raise OSError(errno.ENOSPC, f"it takes {needed / 2**20:.0f} MiB, more than is free")
+            full = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, f"{full}: it takes {needed / 2**20:.0f} MiB")
 
 
 def read_variables(folder: pathlib.Path) -> Variables:

@@ -93,6 +93,7 @@ def fit(
     Raises:
         Diverged: if the training halts on divergence, and a loss or a checkpoint is not finite.
         Interrupted: on SIGTERM or SIGINT, with everything saved.
+        WriteError: if the disk is full.
     """
     checkpoints = Checkpoints(workdir / "checkpoints")
     per_epoch = training.steps_per_epoch
@@ -113,9 +114,9 @@ def fit(
         keep(state, step, ended)
         saved_at = time.monotonic()
         chunk, first_step, estimated = 1, step, False
+        log = MetricsLog(workdir, step // per_epoch) if distributed.is_first() else None
         with (
             Interruption() as interruption,
-            _metrics_log(workdir, up_to_epoch=step // per_epoch) as log,
             Report(training.display, per_epoch, seeds, step) as report,
             distributed.reporting_lost_process(),
         ):
@@ -170,13 +171,6 @@ def _restored(
     step, arrays = restored
     print(f"Going on from epoch {step / training.steps_per_epoch:.5g}.", flush=True)
     return step, on_devices(arrays, len(keys), training.sharding)
-
-
-def _metrics_log(
-    workdir: pathlib.Path, up_to_epoch: int
-) -> contextlib.AbstractContextManager[MetricsLog | None]:
-    first = distributed.is_first()
-    return MetricsLog(workdir, up_to_epoch) if first else contextlib.nullcontext()
 
 
 def _is_finite(arrays: Any) -> bool:

@@ -3,12 +3,15 @@
 import importlib.util
 import json
 import pathlib
-from typing import Any, TextIO
+import socket
+import struct
+import time
+from typing import Any
 
 import numpy as np
 
-from relstab_jax.errors import reading, writing
-from relstab_jax.files import nan_for_none, strict_json, write_atomically
+from relstab_jax.errors import reading
+from relstab_jax.files import append, nan_for_none, strict_json, write_atomically
 
 METRICS = "metrics.jsonl"
 
@@ -31,37 +34,33 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Appends lines to `metrics.jsonl`.
 
-    If tensorboardX is installed (the extra `tensorboard`), it also writes the means over seeds
-    into event files in the same folder.
+    If tensorboardX is installed (the extra `tensorboard`), it also appends the means over seeds to
+    an event file in the same folder: itself, because the writers of tensorboardX write in a thread,
+    which prints the error of a full disk instead of raising it.
 
     Args:
         workdir: the folder of the run.
         up_to_epoch: epoch from which the training resumes; later lines, which an interrupted
             training left, are dropped.
+
+    Raises:
+        WriteError: if the disk is full.
     """
 
     def __init__(self, workdir: pathlib.Path, up_to_epoch: int):
-        self._path, self._up_to_epoch = workdir / METRICS, up_to_epoch
+        self._path = workdir / METRICS
         kept = [line for line in read_metrics(workdir) if line["epoch"] <= up_to_epoch]
         write_atomically(self._path, "".join(strict_json(line) for line in kept))
-
-    def __enter__(self) -> "MetricsLog":
-        self._file: TextIO = self._path.open("a")
-        self._board = None
+        self._events = None
         if importlib.util.find_spec("tensorboardX"):
-            from tensorboardX import SummaryWriter
-
-            folder = str(self._path.parent)
-            self._board = SummaryWriter(folder, purge_step=self._up_to_epoch + 1)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._board:
-            self._board.close()
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+            self._events = workdir / name
+            append(self._events, _event(file_version="brain.Event:2"))
+            # TensorBoard hides what earlier files have from this step on.
+            append(self._events, _event(step=up_to_epoch + 1, session_log={"status": "START"}))
 
     def write(self, line: dict[str, Any]) -> None:
-        """Writes and flushes one line.
+        """Writes one line.
 
         Args:
             line: {"epoch": number, name: number or list of a number per seed}.
@@ -69,10 +68,21 @@ class MetricsLog:
         Raises:
             WriteError: if the disk is full.
         """
-        with writing(self._path):
-            self._file.write(strict_json(line))
-            self._file.flush()
-        if self._board:
-            for name in line.keys() - {"epoch"}:
-                self._board.add_scalar(name, float(np.mean(line[name])), line["epoch"])
-            self._board.flush()
+        append(self._path, strict_json(line).encode())
+        if self._events:
+            means = [
+                {"tag": name, "simple_value": float(np.mean(values))}
+                for name, values in line.items()
+                if name != "epoch"
+            ]
+            append(self._events, _event(step=line["epoch"], summary={"value": means}))
+
+
+def _event(**fields: Any) -> bytes:
+    """Returns a record of a TensorBoard event file: length and event, each with its checksum."""
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboardX.record_writer import masked_crc32c
+
+    event = Event(wall_time=time.time(), **fields).SerializeToString()
+    length = struct.pack("<Q", len(event))
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, event))

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from relstab_jax.errors import InputError, reading, shown
+from relstab_jax.errors import InputError, reading, reporting_full_disk, shown
 from relstab_jax.models import Variables
 from relstab_jax.training.checkpoints import check_room
 
@@ -41,7 +41,7 @@ class Snapshots:
             WriteError: if the disk has no room for them.
         """
         check_room(self._folder.parent, variables)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with reporting_full_disk(self._folder), ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self._folder / str(epoch), variables, force=True)
 
 

@@ -6,7 +6,8 @@ Baselines in the same run, taking turns: this program's own three forward passes
 program in eager PyTorch: images deformed one by one, all of them at once through the network, all
 pairs of representations for the denominator of D and again for that of G; in float64 as published,
 and in float32. It takes the layers that we measure; the published one takes all nodes of its graph.
-The last line is a module of PyTorch, measured by us, over its own three forward passes. Without a TFDS folder the images are Gaussian noise.
+The last line is a module of PyTorch, measured by us, over its own three forward passes.
+Without a TFDS folder the images are Gaussian noise.
 """
 
 import argparse

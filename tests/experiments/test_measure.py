@@ -16,6 +16,7 @@ from relstab_jax.errors import InputError
 from relstab_jax.experiments import measure
 from relstab_jax.keys import key_of
 from relstab_jax.measures import driver, filters
+from relstab_jax.measures.perturbations import Diffeomorphism
 
 TFDS = str(pathlib.Path(__file__).parents[1] / "data" / "tfds")
 
@@ -84,6 +85,18 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
     np.testing.assert_allclose(found, filters.spectrum(w), rtol=1e-5)
 
 
+def test_a_part_of_the_displacement_field_is_measured_alone(lenet, weights, tmp_path):
+    made = config(weights=str(weights), part="rotation", shuffles=1)
+    found = measure.run(made, tmp_path).sel(state="trained", channels="all", seed=0)
+    measured_on = measure.images(made)
+    model, variables = lenet
+    alone = driver.measure(
+        models.Layers(model), measured_on, key_of(0, "copies"),
+        network=variables, perturbation=Diffeomorphism(part="rotation"),
+    )  # fmt: skip
+    np.testing.assert_allclose(found.D, [s.D for s in alone.values()], rtol=1e-3)
+
+
 def test_an_orbax_checkpoint_does_as_well(measured, lenet, tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "lenet", lenet[1])
@@ -127,6 +140,7 @@ def test_shuffling_permutes_the_input_channels_of_each_convolution(lenet):
         ({"delta": -1.0}, "delta=-1.0 must be more than 0"),
         ({"copies": 0}, "copies=0 must be at least 1"),
         ({"interpolation": "cubic"}, "'cubic' is not known"),
+        ({"part": "strain"}, "part='strain' is not known: use one of 'whole', 'translation'"),
         ({"weights": "missing.safetensors"}, "no such file"),
         ({"weights": TFDS}, "cannot be read as a run or a checkpoint"),
     ],

@@ -63,6 +63,10 @@ def test_results_have_the_schema(tiny):
     assert dataset.layer.values.tolist() == ["conv1", "conv2", "conv3"]
     assert dataset.receptive_field.values.tolist() == [2, 4, 8]
     assert dataset.mean_filter.shape == (2, 3, 3, 2)
+    positive = (dataset.mean_filter.sel(state="trained") > 0).all("tap").cumprod("layer")
+    for name in ("exact_D", "filters_D"):
+        assert dataset[name].dims == ("seed", "layer")
+    np.testing.assert_array_equal(np.isfinite(dataset.filters_D), positive)
     for name in ("train_error", "test_error", "epochs", "interpolation_epoch", "diverged"):
         assert dataset[name].dims == ("seed",)
     assert (dataset.epochs == 20).all()

@@ -26,6 +26,7 @@ OTHERS = {  # results that a figure cannot be of
     "fig12": "homogeneous.json",
     "fig13": "fig10-laptop.json",
     "fig14": "task1-laptop.json",
+    "parts": "task2-laptop.json",
     "along_training": "task2-laptop.json",
 }
 WRONG = {

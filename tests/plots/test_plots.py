@@ -124,9 +124,13 @@ def test_receptive_field_shows_the_means_over_seeds():
                 ("trained, mean channel", values[1, 1]),
             ):
                 np.testing.assert_allclose(lines[label].get_ydata(), of.mean(axis=0))
-            exact = np.mean(np.array(variables[f"exact_{name}"]["data"], float), axis=0)
-            shown = lines["exact, nothing fitted"].get_ydata()
+            exact, of_filters = (
+                np.mean(np.array(variables[f"{of}_{name}"]["data"], float), axis=0)
+                for of in ("exact", "filters")
+            )
+            shown = lines["exact, equal taps"].get_ydata()
             np.testing.assert_allclose(shown[exact > 0], exact[exact > 0])
+            np.testing.assert_allclose(lines["exact, mean filters"].get_ydata(), of_filters)
 
 
 def test_along_training_shows_the_last_layer_at_each_epoch():
@@ -205,6 +209,26 @@ def test_correlations_are_shown_at_each_noise(gathered):
         for name in "DGR":
             rho = np.corrcoef(np.log(error), np.log(level[name]))[0, 1]
             np.testing.assert_allclose(by_name[name][n], rho)
+
+
+def test_parts_show_D_and_R_of_each_and_its_share():
+    whole = results.load(LENET)
+    rotation, smaller = whole.assign(D=whole.D / 4, R=whole.R * 2), whole.assign(D=whole.D / 9)
+    for changed, fields in ((rotation, {"part": "rotation"}), (smaller, {"delta": 0.5})):
+        changed.attrs = {**whole.attrs, "config": {**whole.attrs["config"], **fields}}
+    figure = plots.parts(rotation, whole, smaller)
+    trained = whole.sel(state="trained", channels="all").mean("seed")
+    D, share, R = (
+        {line.get_label(): line.get_ydata() for line in axes.lines} for axes in figure.axes
+    )
+    assert set(D) == {"whole, 0.8 px", "whole, 0.4 px", "rotation, 0.2 px"}
+    np.testing.assert_allclose(D["whole, 0.8 px"], trained.D)
+    np.testing.assert_allclose(D["rotation, 0.2 px"], trained.D / 4)
+    np.testing.assert_allclose(share["rotation, 0.2 px"], 0.25)
+    np.testing.assert_allclose(share["whole, 0.4 px"], 1 / 9)
+    np.testing.assert_allclose(R["rotation, 0.2 px"], 2 * trained.R)
+    with pytest.raises(InputError, match="parts draws results of part=whole and of its parts"):
+        plots.parts(rotation)
 
 
 def test_imagenet_vgg16_shows_what_figs_3_and_4_claim():

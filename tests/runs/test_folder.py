@@ -41,6 +41,6 @@ def test_a_run_that_failed_at_its_start_frees_its_folder(tmp_path):
 def test_an_unwritable_folder_is_an_input_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        InputError, match=r"cannot write into .*file/run .*: give another --workdir"
+        InputError, match=r"cannot write into .*file/run .* or give another --workdir"
     ):
         folder.claim(tmp_path / "file" / "run", ConfigDict(CONFIG))

@@ -21,6 +21,19 @@ def setting(task, filter_size, stride, size, xi, gap, depth, **more):
     return dict(zip(names, (task, filter_size, stride, size, xi, gap, depth), strict=True)) | more
 
 
+def filters(depth, filter_size):
+    """Returns positive filters of any size; one tap is zero."""
+    rng = np.random.default_rng(3)
+    drawn = rng.uniform(0.2, 1, (depth, filter_size)) * 10.0 ** rng.uniform(-3, 1, (depth, 1))
+    drawn[1, 0] = 0
+    return drawn
+
+
+def name(case):
+    values = [value for key, value in case.items() if key != "filters"]
+    return "-".join(map(str, [*values, *["filters"] * ("filters" in case)]))
+
+
 SETTINGS = [
     setting(1, 3, 1, 32, 11, 4, 12),
     setting(1, 2, 1, 16, 5, 2, 8),
@@ -31,17 +44,22 @@ SETTINGS = [
     setting(2, 6, 1, 36, 12, 0, 5),
     setting(2, 3, 3, 54, 6, 0, 3),
     setting(2, 4, 4, 64, 16, 0, 2),
+    setting(1, 3, 1, 32, 11, 4, 12, filters=filters(12, 3)),
+    setting(1, 2, 2, 32, 9, 0, 4, strided_layers=2, filters=filters(4, 2)),
+    setting(2, 2, 2, 128, 32, 0, 6, filters=filters(6, 2)),
+    setting(2, 3, 3, 54, 6, 0, 3, filters=filters(3, 3)),
 ]
 
 
 # A plain and separate implementation of Section 4: draws, moves and the network with its ReLU.
 
 
-def layers(x, filter_size, stride, depth, strided_layers=None, biases=None):
+def layers(x, filter_size, stride, depth, strided_layers=None, biases=None, filters=None):
     f = []
     for k in range(depth):
         padded = np.pad(x, [(0, 0), ((filter_size - 1) // 2, filter_size // 2)], mode="wrap")
-        z = np.lib.stride_tricks.sliding_window_view(padded, filter_size, axis=1).mean(axis=2)
+        patches = np.lib.stride_tricks.sliding_window_view(padded, filter_size, axis=1)
+        z = patches.mean(axis=2) if filters is None else patches @ filters[k]
         if strided_layers is None or k < strided_layers:
             z = z[:, ::stride]
         x = np.maximum(z + (0 if biases is None else biases[k]), 0)
@@ -112,7 +130,7 @@ def sampled(rng, draws, *, task, size, xi, gap, boundary="wrap", rectified, **ne
 
 
 @pytest.mark.parametrize("rectified", [True, False], ids=["rectified", "unrectified"])
-@pytest.mark.parametrize("case", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize("case", SETTINGS, ids=name)
 def test_sampling_agrees_within_four_standard_errors(case, rectified):
     exact = homogeneous.sensitivities(**case, rectified=rectified)
     (D, D_error), (G, G_error) = sampled(
@@ -125,7 +143,7 @@ def test_sampling_agrees_within_four_standard_errors(case, rectified):
     np.testing.assert_allclose(exact.R, exact.D / exact.G)
 
 
-@pytest.mark.parametrize("case", SETTINGS, ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize("case", SETTINGS, ids=name)
 def test_given_points_enter_numerator_and_denominator(case):
     task, size, xi = case["task"], case["size"], case["xi"]
     network = {k: v for k, v in case.items() if k not in ("task", "size", "xi", "gap", "boundary")}
@@ -140,7 +158,10 @@ def test_given_points_enter_numerator_and_denominator(case):
     variance = noise_variance(chosen, np.full(20, 1 / 20), task, size, xi, boundary)
     M = layers(np.eye(size), **network)
     mean_square = variance / (2 * np.pi)
-    noise = [(variance / 2 - mean_square) * (m**2).sum() + mean_square * m.shape[1] for m in M]
+    noise = [
+        (variance / 2 - mean_square) * (m**2).sum() + mean_square * (m.sum(axis=0) ** 2).sum()
+        for m in M
+    ]
 
     exact = homogeneous.sensitivities(**case, positions=chosen)
 
@@ -193,7 +214,13 @@ def test_deep_networks_stay_accurate():
 
 @pytest.mark.parametrize("bias", [-1.0, 0.0, 0.5])
 @pytest.mark.parametrize(
-    "case", [setting(1, 4, 1, 24, 7, 2, 4), setting(2, 2, 2, 32, 8, 0, 3)], ids=["task1", "task2"]
+    "case",
+    [
+        setting(1, 4, 1, 24, 7, 2, 4),
+        setting(2, 2, 2, 32, 8, 0, 3),
+        setting(1, 3, 1, 24, 7, 2, 4, filters=filters(4, 3)),
+    ],
+    ids=name,
 )
 def test_noise_of_any_magnitude_meets_a_bias(case, bias):
     draws, sigma, rng = 10_000, 0.8, np.random.default_rng(2)
@@ -201,6 +228,8 @@ def test_noise_of_any_magnitude_meets_a_bias(case, bias):
     positions, labels = scale_detection.points(task, size, case["xi"], case["gap"])
     point, other = rng.choice(len(labels), (2, draws), p=balanced_weights(labels, task))
     network = {k: case[k] for k in ("filter_size", "stride", "depth")}
+    if "filters" in case:
+        network["filters"] = case["filters"] / case["filters"].sum(axis=1, keepdims=True)
     x = images(positions[point], size)
     noisy = x + sigma * rng.standard_normal(x.shape)
     first_only = [bias] + [0.0] * (case["depth"] - 1)
@@ -253,6 +282,49 @@ def test_the_network_is_the_cnn_with_equal_weights(filter_size, stride, strided_
         np.testing.assert_allclose(f[f"conv{k + 1}"][..., 0], exact[k], atol=1e-6)
 
 
+@pytest.mark.parametrize(("filter_size", "stride"), [(3, 1), (4, 1), (3, 3), (4, 4)])
+def test_a_layer_is_the_convolution_of_the_cnn(filter_size, stride):
+    model = models.create(
+        "SimpleCNN",
+        **{"num_classes": 1, "image_size": 144, "channels": 1, "width": 1, "depth": 1},
+        **{"filter_size": filter_size, "stride": stride},
+    )
+    variables = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))
+    taps = np.arange(1.0, filter_size + 1)
+    variables["params"]["conv1"]["kernel"] += taps.astype(np.float32).reshape(-1, 1, 1)
+    f = model.features(variables, jnp.eye(144)[..., None])["conv1"][..., 0]
+    np.testing.assert_allclose(f, homogeneous.pool(np.eye(144), taps, stride), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rectified", [True, False], ids=["rectified", "unrectified"])
+@pytest.mark.parametrize("case", [TASK_1, TASK_2], ids=["task1", "task2"])
+class TestFilters:
+    def test_equal_ones_are_the_homogeneous_network(self, case, rectified):
+        equal = np.full((case["depth"], case["filter_size"]), 0.25)
+        found = homogeneous.sensitivities(**case, rectified=rectified, filters=equal)
+        exact = homogeneous.sensitivities(**case, rectified=rectified)
+        np.testing.assert_array_equal(found, exact)
+
+    def test_their_scale_does_not_matter(self, case, rectified):
+        given = filters(case["depth"], case["filter_size"])
+        scale = 10.0 ** np.linspace(-9, 9, case["depth"])[:, None]
+        one = homogeneous.sensitivities(**case, rectified=rectified, filters=given)
+        other = homogeneous.sensitivities(**case, rectified=rectified, filters=scale * given)
+        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-15)
+
+    @pytest.mark.parametrize("taps", [(1, -1e-9), (0, 0), (1, np.nan), (np.inf, -np.inf)])
+    def test_behind_one_that_is_not_positive_nothing_is_known(self, case, rectified, taps):
+        given = filters(case["depth"], case["filter_size"])
+        exact = homogeneous.sensitivities(**case, rectified=rectified, filters=given)
+        for layer in (0, 3):
+            changed = given.copy()
+            changed[layer] = [*taps, 0][: case["filter_size"]]
+            found = homogeneous.sensitivities(**case, rectified=rectified, filters=changed)
+            for values, of_all in zip(found, exact, strict=True):
+                np.testing.assert_array_equal(values[:layer], of_all[:layer])
+                assert np.isnan(values[layer:]).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -266,6 +338,8 @@ def test_the_network_is_the_cnn_with_equal_weights(filter_size, stride, strided_
         ({"boundary": "reflect"}, "boundary='reflect'"),
         ({"strided_layers": 13}, "strided_layers=13"),
         ({"positions": np.array([[0, 32]])}, "positions must lie between 0 and 31"),
+        ({"filters": np.ones((12, 2))}, r"filters of shape \(12, 2\) do not fit: give .*_size=3"),
+        ({"filters": np.ones((11, 3))}, r"filters of shape \(11, 3\) .* each of depth=12 layers"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(change, message):

@@ -1,8 +1,12 @@
+import contextlib
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from relstab_jax.errors import WriteError
 from relstab_jax.training.checkpoints import Checkpoints
 
 
@@ -17,6 +21,17 @@ def folder(tmp_path):
         checkpoints.save(step, state(step))
     checkpoints.close()
     return tmp_path
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Makes all writing fail in this process, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 LIKE = jax.eval_shape(lambda: state(1))
@@ -34,6 +49,25 @@ def test_two_are_kept(folder):
 
 def test_none_is_none(tmp_path):
     assert Checkpoints(tmp_path).restore(LIKE) is None
+
+
+def test_a_disk_that_fills_while_one_is_written_leaves_those_before_it(folder):
+    checkpoints = Checkpoints(folder)
+    four = jax.tree.map(np.asarray, state(4))
+    message = rf"cannot write {folder} \(File too large\): make room, and the same command goes on"
+    with full_disk():
+        checkpoints.save(4, four)
+        with pytest.raises(WriteError, match=message):
+            checkpoints.save(5, four)
+        with pytest.raises(WriteError, match=message):
+            checkpoints.close()
+    again = Checkpoints(folder)
+    step, restored = again.restore(LIKE)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, restored, state(3))
+    again.save(4, four)
+    again.close()
+    assert Checkpoints(folder).restore(LIKE)[0] == 4
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "lose"])

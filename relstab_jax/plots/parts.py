@@ -1,0 +1,71 @@
+"""D_k and R_k of the parts of the displacement field (footnote 1)."""
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from relstab_jax.errors import InputError
+from relstab_jax.measures import diffeomorphism
+from relstab_jax.measures.diffeomorphism import PARTS
+from relstab_jax.measures.perturbations import WHOLE
+from relstab_jax.plots import style
+
+_COLORS: dict[str, str] = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
+_SIZE = 64  # pixels, of the field whose displacements are computed: they hardly depend on it
+
+
+@style.plot(style.LAYERS | {"relative_depth": ("layer",)})
+def parts(*datasets: xr.Dataset) -> style.Picture:
+    """Plots D_k and R_k of parts of the displacement field beside those of the whole.
+
+    The legend gives the root mean square of how far pixels move.
+
+    Args:
+        datasets: results of one network that differ in the fields `part` and `delta` of their
+            configuration: a colour for each part. The first whole is what D_k is compared with;
+            those with another delta are dotted.
+
+    Raises:
+        InputError: without the whole.
+    """
+    by_part = {
+        part: [d for d in datasets if d.attrs["config"].get("part", WHOLE) == part]
+        for part in _COLORS
+    }
+    if not by_part[WHOLE]:
+        raise InputError("parts draws results of part=whole and of its parts: give the whole too")
+    whole = by_part[WHOLE][0]
+    figure, [row] = style.panels(1, 3, row_height=2.3)
+    for part, of_part in by_part.items():
+        for dataset in of_part:
+            config = dataset.attrs["config"]
+            pixels = _displacement(config["delta"], config["cut"], part)
+            line = "o-" if config["delta"] == whole.attrs["config"]["delta"] else "o:"
+            shown = dataset.assign(share=dataset.D / whole.D).isel(state=-1).sel(channels="all")
+            for axes, name in zip(row, ("D", "share", "R"), strict=True):
+                style.curve(
+                    *(axes, shown.relative_depth, shown, name, line),
+                    color=_COLORS[part],
+                    label=f"{part}, {pixels:.1f} px",
+                )
+    for axes, title in zip(row, ("$D_k$", "$D_k$ over that of the whole", "$R_k$"), strict=True):
+        axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n{title}")
+        style.plain_decades(axes.yaxis)
+    style.name_row(row[0], whole)
+    handles, labels = row[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _displacement(delta: float, cut: int, part: str) -> float:
+    """Returns the root mean square displacement by a part of random fields, in pixels."""
+    temperature = diffeomorphism.typical_temperature(delta, cut, _SIZE)
+    square = 0.0
+    for coefficients in np.eye(cut**2).reshape(-1, cut, cut):  # independent, of unit variance
+        u = diffeomorphism.scalar_field(jnp.asarray(coefficients), _SIZE)
+        field = u, jnp.zeros_like(u)
+        moved = field if part == WHOLE else diffeomorphism.parts(*field)[part]
+        square += 2 * float(
+            sum(jnp.square(d).mean() for d in moved)
+        )  # along x, and as much along y
+    return float(np.sqrt(temperature * square)) * _SIZE
