@@ -10,7 +10,7 @@ from relstab_jax.measures.diffeomorphism import PARTS
 from relstab_jax.measures.perturbations import WHOLE
 from relstab_jax.plots import style
 
-_COLORS = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
+_COLORS: dict[str, str] = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
 _SIZE = 64  # pixels, of the field whose displacements are computed: they hardly depend on it
 
 
