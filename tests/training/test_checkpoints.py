@@ -8,6 +8,7 @@ import pytest
 
 from relstab_jax.errors import WriteError
 from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.snapshots import Snapshots
 
 
 def state(step):
@@ -68,6 +69,15 @@ def test_a_disk_that_fills_while_one_is_written_leaves_those_before_it(folder):
     again.save(4, four)
     again.close()
     assert Checkpoints(folder).restore(LIKE)[0] == 4
+
+
+def test_a_snapshot_that_a_full_disk_refuses_is_one_sentence_and_can_be_saved_later(tmp_path):
+    snapshots, four = Snapshots(tmp_path, (4,)), jax.tree.map(np.asarray, state(4))
+    snapshots.save(4, state(2))
+    with full_disk(), pytest.raises(WriteError, match=r"snapshots .*: make room, and the same"):
+        snapshots.save(4, four)
+    snapshots.save(4, four)
+    jax.tree.map(np.testing.assert_array_equal, snapshots.read(4), four)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "lose"])
