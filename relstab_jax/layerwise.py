@@ -17,7 +17,7 @@ from relstab_jax import models
 from relstab_jax.errors import InputError, some
 from relstab_jax.keys import key_of
 from relstab_jax.measures import driver, filters, representations
-from relstab_jax.measures.sensitivity import Measurement, Sensitivity
+from relstab_jax.measures.sensitivity import MapMeasurement, Measurement, Sensitivity
 from relstab_jax.models import Model, Network, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
@@ -264,15 +264,13 @@ def _measured(
     layers = [name.removeprefix("all/") for name in found if name.startswith("all/")]
     shape = [len(names) for names in stack.values()]
 
-    def values(one: Mapping[Any, Measurement], kind: str, name: str) -> np.ndarray:
+    def values(one: Mapping[Any, Measurement | MapMeasurement], kind: str, name: str) -> np.ndarray:
         of_layers = [getattr(one.get(f"{kind}/{layer}"), name, np.nan) for layer in layers]
         by_layer = [np.broadcast_to(np.ravel(x), math.prod(shape)) for x in of_layers]
         return np.stack(by_layer, axis=-1).reshape(*shape, -1)
 
     fields = {}
-    for name in Measurement._fields:
-        if getattr(found[f"all/{layers[0]}"], name) is None:
-            continue
+    for name in found[f"all/{layers[0]}"]._fields:
         of_orders = [values(one, "all", name) for one in mixed]
         of_channels = {kind: values(found, kind, name) for kind in ("all", "mean")}
         if mixed:

@@ -33,7 +33,7 @@ from relstab_jax.keys import key_of
 from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance
 from relstab_jax.measures.sensitivity import Measurement, Sensitivity
-from relstab_jax.models import Model, Variables, simple_cnn
+from relstab_jax.models import Model, Variables, patches, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
 from relstab_jax.training.devices import (
@@ -265,11 +265,11 @@ def training_data(
     geometry = {name: config[name] for name in GEOMETRY if name != "xi"}
     strides = simple_cnn.layer_strides(**geometry)
 
-    def distinct(name: str) -> simple_cnn.DistinctPatches:
+    def distinct(name: str) -> patches.DistinctPatches:
         positions = collected(points[name][0], len(orders))
         images = np.asarray(task.images(jnp.asarray(positions), config.size))
-        made = [simple_cnn.distinct(each, config.filter_size, strides) for each in images]
-        return jax.device_put(simple_cnn.stacked(made), sharding)
+        made = [patches.distinct(each, config.filter_size, strides) for each in images]
+        return jax.device_put(patches.stacked(made), sharding)
 
     images = jax.jit(lambda positions: task.images(positions, config.size), out_shardings=sharding)
     positions, labels = points["train"]
@@ -286,7 +286,7 @@ def make_sweep(config: Config, sharding: NamedSharding) -> Training:
     """Compiles the training of a configuration, on images of two active pixels."""
     model = network(config, active_pixels=2)
 
-    def outputs_at(variables: Variables, decay: Array, images: simple_cnn.DistinctPatches) -> Array:
+    def outputs_at(variables: Variables, decay: Array, images: patches.DistinctPatches) -> Array:
         return simple_cnn.outputs(variables, images, decay, config.alpha)[..., 0]
 
     return compile_sweep(

@@ -21,17 +21,17 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from tqdm import tqdm
 
 from relstab_jax.errors import InputError
-from relstab_jax.measures import representations, sensitivity
+from relstab_jax.measures import representations
 from relstab_jax.measures.noise import EqualNorm, Noise
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.measures.sensitivity import (
     Distances,
+    MapMeasurement,
     Measurement,
-    from_distances,
     full_precision,
     in_full,
+    measurement,
     squared_norms,
-    standard_errors,
 )
 
 _REFERENCE_IMAGES = 32  # whose mean is the reference of the distances
@@ -92,7 +92,7 @@ def measure(
     traced: bool = True,
     batch_size: float | None = None,
     progress: bool = False,
-) -> dict[Any, Measurement]:
+) -> dict[Any, Measurement | MapMeasurement]:
     """Measures D, G and R (Eq. 1) of every representation of a network, on all local devices.
 
     Args:
@@ -114,7 +114,7 @@ def measure(
             measured one after the other by one compiled program, on the same copies of the images.
         paired: whether each network has its own images [S, P, ...], an array, and key [S].
         equivariance: whether to measure, too, how far each layer is from moving with the image, E
-            of `sensitivity.equivariance`: NaN for all but square maps, representations with four
+            of `sensitivity.measurement`: NaN for all but square maps, representations with four
             axes. The perturbation must be a `perturbations.Deformation`, or have its `of_map`.
         channel_axis: of the maps.
         traced: whether JAX can trace `features_fn`, and so compile it. If not, it is called with
@@ -125,9 +125,9 @@ def measure(
         progress: whether to show a progress bar.
 
     Returns:
-        {layer: Measurement}, in the order of `features_fn`: scalars, or arrays [S] for a stack. The
-        layer is the key in a mapping, or, for other pytrees, the path, such as "blocks/0/conv"; it
-        is "output" where there is one array alone.
+        {layer: Measurement}, or MapMeasurement with `equivariance`, in the order of `features_fn`:
+        scalars, or arrays [S] for a stack. The layer is the key in a mapping, or, for other
+        pytrees, the path, such as "blocks/0/conv"; it is "output" where there is one array alone.
 
     Raises:
         InputError: for fewer than two images, or images that are not finite; for no representation,
@@ -221,11 +221,8 @@ def measure(
 
 
 @jax.jit
-def _measurements(distances: list[Distances]) -> list[Measurement]:
-    return [
-        Measurement(*from_distances(d), *standard_errors(d), *sensitivity.equivariance(d))
-        for d in distances
-    ]
+def _measurements(distances: list[Distances]) -> list[Measurement | MapMeasurement]:
+    return [measurement(d) for d in distances]
 
 
 def _check(

@@ -29,10 +29,7 @@ class Sensitivity(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """D, G and R of Eq. 1 and their standard errors over examples and their copies.
-
-    And, where it is measured, the `equivariance` error E of maps and its standard error.
-    """
+    """D, G and R of Eq. 1 and their standard errors over examples and their copies."""
 
     D: Float[Array, "*stack"]
     G: Float[Array, "*stack"]
@@ -40,8 +37,19 @@ class Measurement(NamedTuple):
     D_error: Float[Array, "*stack"]
     G_error: Float[Array, "*stack"]
     R_error: Float[Array, "*stack"]
-    E: Float[Array, "*stack"] | None = None
-    E_error: Float[Array, "*stack"] | None = None
+
+
+class MapMeasurement(NamedTuple):
+    """The fields of `Measurement`, and the equivariance error E of maps with its standard error."""
+
+    D: Float[Array, "*stack"]
+    G: Float[Array, "*stack"]
+    R: Float[Array, "*stack"]
+    D_error: Float[Array, "*stack"]
+    G_error: Float[Array, "*stack"]
+    R_error: Float[Array, "*stack"]
+    E: Float[Array, "*stack"]
+    E_error: Float[Array, "*stack"]
 
 
 class Distances(NamedTuple):
@@ -112,18 +120,19 @@ def standard_errors(distances: Distances) -> Sensitivity:
     )
 
 
-def equivariance(
-    distances: Distances,
-) -> tuple[Float[Array, ""], Float[Array, ""]] | tuple[None, None]:
-    """Returns E = mean_i ‖f(τx_i) - τf(x_i)‖² / N and its standard error, if they are measured.
+def measurement(distances: Distances) -> Measurement | MapMeasurement:
+    """Returns D, G and R, and E if it is measured, with their standard errors.
 
-    τf(x) is the map f(x) deformed as the image was. An equivariant layer has E = 0, whatever its D.
+    E = mean_i ‖f(τx_i) - τf(x_i)‖² / N, where τf(x) is the map f(x) deformed as the image was. An
+    equivariant layer has E = 0, whatever its D.
     """
+    known = Measurement(*from_distances(distances), *standard_errors(distances))
     deviation = distances.deviation
     if deviation is None:
-        return None, None
+        return known
     N = normalisation(distances)
-    return deviation.mean() / N, _error(deviation, 2 * distances.spread, N)
+    error = _error(deviation, 2 * distances.spread, N)
+    return MapMeasurement(*known, E=deviation.mean() / N, E_error=error)
 
 
 def _error(a: Float[Array, " P"], b: Float[Array, " P"], mean_b: Float[Array, ""]) -> Array:

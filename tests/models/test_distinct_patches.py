@@ -7,7 +7,7 @@ import pytest
 
 from relstab_jax import models
 from relstab_jax.data import scale_detection as task
-from relstab_jax.models import simple_cnn
+from relstab_jax.models import patches, simple_cnn
 
 
 @pytest.mark.usefixtures("float64")
@@ -26,7 +26,7 @@ def test_distinct_patches_compute_the_network_with_its_filters_shrunk(filter_siz
     images = task.images(positions, 16)
     found = jax.jit(functools.partial(simple_cnn.outputs, alpha=2.0))(
         variables,
-        simple_cnn.distinct(np.asarray(images), filter_size, strides),
+        patches.distinct(np.asarray(images), filter_size, strides),
         jnp.array([1.0, 0.9]),
     )
     apply = jax.jit(model.apply)
@@ -42,7 +42,7 @@ def test_translations_and_shared_patches_are_computed_once():
     """Task 1 at the paper's size: 32 positions and 48 points come to few rows in every layer."""
     positions, _ = task.points(1, 32, 11, 4)
     images = np.asarray(task.images(jnp.asarray(positions), 32))
-    made = simple_cnn.distinct(images, 3, (1,) * 12)
+    made = patches.distinct(images, 3, (1,) * 12)
     assert len(made.pixels) == 2
     assert len(made.rows[0]) == 7  # background; one pixel at three taps; two pixels, three ways
     assert len({tuple(sorted(rows)) for rows in np.asarray(made.positions)}) == 12  # distances
@@ -52,8 +52,8 @@ def test_translations_and_shared_patches_are_computed_once():
 @pytest.mark.slow
 def test_seeds_with_fewer_patches_are_padded():
     images = [task.images(jnp.array(p), 8) for p in ([[0, 1], [2, 7]], [[0, 1], [0, 1]])]
-    each = [simple_cnn.distinct(np.asarray(x), 2, (2, 2)) for x in images]
-    both = simple_cnn.stacked(each)
+    each = [patches.distinct(np.asarray(x), 2, (2, 2)) for x in images]
+    both = patches.stacked(each)
     model = models.create(
         "SimpleCNN", num_classes=1, image_size=8, channels=1, width=4, depth=2, filter_size=2,
         stride=2,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from relstab_jax import models
-from relstab_jax.models import simple_cnn
+from relstab_jax.models import patches, simple_cnn
 from relstab_jax.training import sweep
 from relstab_jax.training.devices import seed_sharding
 from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
@@ -41,8 +41,8 @@ def data_of(seeds):
     key, x, y = jax.vmap(points)(jnp.array(seeds))
 
     def distinct(images):
-        each = [simple_cnn.distinct(np.asarray(of_seed), 2, (2, 2)) for of_seed in images]
-        return simple_cnn.stacked(each)
+        each = [patches.distinct(np.asarray(of_seed), 2, (2, 2)) for of_seed in images]
+        return patches.stacked(each)
 
     return Data(key, x[:, :P], y[:, :P], distinct(x[:, :P]), (distinct(x[:, P:]), y[:, P:]))
 
