@@ -338,7 +338,7 @@ def sensitivities(
         positions: active pixels of the test points.
 
     Returns:
-        What `Measurement` has of them, [seed, channels, layer], channels all and mean.
+        The fields of `Measurement`, [seed, channels, layer], channels all and mean.
     """
     share = share_of_process(len(config.seeds))
     seeds = np.array(config.seeds, np.uint32)[share]
@@ -355,9 +355,8 @@ def sensitivities(
     )
     shape = len(CHANNELS), config.depth, len(share)
     fields = {
-        name: np.moveaxis(np.reshape(values, shape), -1, 0)
-        for name, *values in zip(Measurement._fields, *found.values(), strict=True)
-        if values[0] is not None
+        name: np.moveaxis(np.reshape([getattr(f, name) for f in found.values()], shape), -1, 0)
+        for name in Measurement._fields
     }
     return xr.Dataset(
         {
