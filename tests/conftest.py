@@ -17,6 +17,10 @@ def pytest_configure(config):
 
     They are in pytest's cache; `pytest --cache-clear` deletes them.
     """
+    if config.option.markexpr == "not slow":
+        # Most of the time goes into compiling. With the slow tests, programs are fully optimised.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        jax.config.update("jax_disable_most_optimizations", True)
     if not config.pluginmanager.hasplugin("cacheprovider"):
         return
     folder = config.cache.mkdir(f"compiled-{processor()}")
@@ -29,17 +33,6 @@ def pytest_configure(config):
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Compiles without most optimisations, but for slow tests, as users do.
-
-    Most of the time of the others goes into compiling.
-    """
-    fast = item.get_closest_marker("slow") is None
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(fast))
-    jax.config.update("jax_disable_most_optimizations", fast)
 
 
 @pytest.fixture(scope="session")

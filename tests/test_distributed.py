@@ -101,7 +101,7 @@ def test_a_lost_process_ends_the_job_and_a_smaller_job_resumes(tmp_path):
     assert "unhealthy (stopped sending heartbeats):\n2\n" in output  # what other launchers show
     assert job.returncode == 137
 
-    job = several(4, *long)
+    job = several(2, *long)
     wait_for_a_checkpoint(job)
     job.send_signal(signal.SIGTERM)
     output, _ = job.communicate(timeout=60)

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from relstab_jax import layerwise, models
 from relstab_jax.keys import key_of
@@ -25,26 +24,23 @@ def sensitivities(shuffles):
     return layerwise.sensitivities(model, states, SEEDS, IMAGES, KEY, **options)
 
 
-@pytest.mark.parametrize("shuffles", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread(shuffles):
+def test_shuffled_channels_are_a_mean_over_permutations_with_its_spread():
     model, states = lenet()
-    found = sensitivities(shuffles)
+    found = sensitivities(shuffles=2)
     assert found.D_spread.dims == ("state", "seed", "layer")
     for at, seed in enumerate(SEEDS):
         for state, variables in states.items():
             one = jax.tree.map(lambda w, at=at: w[at], variables)
-            networks = [one] + [
-                models.shuffled(key_of(0, "shuffle", seed, n), one) for n in range(shuffles)
-            ]
+            mixed = [models.shuffled(key_of(0, "shuffle", seed, n), one) for n in range(2)]
+            networks = [one, *mixed]
             stack = jax.tree.map(lambda *w: np.stack(w), *networks)
             alone = measure(model.features, IMAGES, KEY, networks=stack)["conv2"].D
             here = found.sel(state=state, seed=seed, layer="conv2")
             np.testing.assert_allclose(here.D.sel(channels="all"), alone[0], rtol=1e-4)
             mixed = np.asarray(alone[1:])
             np.testing.assert_allclose(here.D.sel(channels="shuffled"), mixed.mean(), rtol=1e-4)
-            spread = mixed.std(ddof=1) if shuffles > 1 else np.nan
-            np.testing.assert_allclose(here.D_spread, spread, rtol=1e-3)
-            assert len(set(mixed.tolist())) == shuffles
+            np.testing.assert_allclose(here.D_spread, mixed.std(ddof=1), rtol=1e-3)
+            assert mixed[0] != mixed[1]
 
 
 def test_one_program_measures_the_networks_and_all_their_permutations():

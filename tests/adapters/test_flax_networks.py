@@ -159,4 +159,5 @@ def test_nnx_is_measured_by_its_submodules():
     assert found.R.sel(channels="shuffled", layer="head") != found.R.sel(
         channels="all", layer="head"
     )
+    assert found.D_spread.isnull().all()  # of one order
     assert type(module.head) is nnx.Linear  # it stays as it is
