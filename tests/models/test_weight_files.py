@@ -291,7 +291,7 @@ def torch():
     return pytest.importorskip("torch", reason="needs the extra `torch`")
 
 
-@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.bin", "a.ckpt", "a.pth.tar"])
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.th", "a.bin", "a.ckpt", "a.pth.tar"])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_files_of_pytorch_by_any_name(torch, name, legacy, state, variables, tmp_path):
     tensors = {f"module.{tensor}": torch.tensor(x) for tensor, x in state.items()}
