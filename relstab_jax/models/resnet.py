@@ -22,8 +22,9 @@ _THREE_STAGES: dict[str, dict[str, Any]] = {
 _CIFAR = {f"ResNet{depth}": form for depth, form in (_FOUR_STAGES | _THREE_STAGES).items()}
 _IMAGENET = {
     f"resnet{depth}": form | {"imagenet": True, "shortcut": "downsample"}
-    for depth, form in (_FOUR_STAGES | {"50_v1": _FOUR_STAGES["50"] | {"strided": 0}}).items()
+    for depth, form in _FOUR_STAGES.items()
 }
+_IMAGENET["resnet50_v1"] = _IMAGENET["resnet50"] | {"strided": 0}
 NAMES = (*_CIFAR, *_IMAGENET)
 
 
