@@ -6,7 +6,11 @@ python -m figures.fig11 RESULTS...
 from figures import script
 from relstab_jax import plots
 
-RESULTS = ("cifar10-lenet-laptop.json", "scale_detection_2d-alexnet-laptop.json")
+RESULTS = (
+    "cifar10-lenet-laptop.json",
+    "measure-resnet56.json",
+    "scale_detection_2d-alexnet-laptop.json",
+)
 draw = script.of_results(plots.depth)
 
 if __name__ == "__main__":

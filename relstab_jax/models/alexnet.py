@@ -12,6 +12,8 @@ from relstab_jax.models.model import Model, from_flax
 
 NAMES = ("AlexNet", "alexnet")
 
+_HIDDEN = ("classifier.1", "classifier.4")
+
 
 class AlexNet(nn.Module):
     """Five convolutions and three dense layers, named as in PyTorch's state dict.
@@ -21,12 +23,13 @@ class AlexNet(nn.Module):
             average pooling to 6×6; False for the CIFAR form, with 3×3 filters and 2×2 max-pooling,
             which pads single-channel images by 2 pixels of zeros.
         num_classes: number of outputs; 0 for a network without its output layer.
-        hidden: whether to have the two dense layers before the output layer.
+        hidden: how many of the two dense layers before the output layer there are; without any, the
+            last maps are flattened as they are.
     """
 
     imagenet: bool
     num_classes: int
-    hidden: bool
+    hidden: int
 
     @nn.compact
     def __call__(
@@ -53,17 +56,17 @@ class AlexNet(nn.Module):
             if pooled:
                 x = features.max_pool(self, f"features.{n}", x, window, stride=2)
                 n += 1
-        if self.imagenet:
+        if self.imagenet and self.hidden:
             x = layers.adaptive_average_pool(x, 6)
         x = layers.flatten(x)
-        for layer in ("classifier.1", "classifier.4") if self.hidden else ():
+        for layer in _HIDDEN[: self.hidden]:
             x = layers.Dropout(0.5, train, axis_name)(x)
             x = features.activate(self, layer, layers.dense(x, 4096, name=layer))
         return features.output(self, "classifier.6", x, self.num_classes)
 
 
 def build(
-    name: str, *, num_classes: int, image_size: int, channels: int, hidden: bool | None = None
+    name: str, *, num_classes: int, image_size: int, channels: int, hidden: int | None = None
 ) -> Model:
     """Makes an AlexNet for images [P, image_size, image_size, channels].
 
@@ -73,8 +76,8 @@ def build(
         image_size: pixels along each axis.
         channels: channels of the images. The CIFAR form pads single-channel images to
             image_size + 4 pixels.
-        hidden: whether to have the two dense layers before the output layer; None for networks with
-            an output layer only.
+        hidden: how many of the two dense layers before the output layer there are; None for both
+            with an output layer, and none without.
 
     Raises:
         InputError: for images that the strides and poolings would reduce to nothing.
@@ -86,7 +89,7 @@ def build(
             f"image_size={image_size} is too small for {name}: use at least {smallest} pixels"
         )
     if hidden is None:
-        hidden = num_classes > 0
+        hidden = len(_HIDDEN) if num_classes else 0
     net = AlexNet(imagenet, num_classes, hidden)
     return from_flax(net, image_size=image_size, channels=channels)
 
@@ -96,8 +99,7 @@ def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     # For single-channel images, the padding is layer 0 of `features`.
     padded = not any(tensor.startswith("features.0.") for tensor in shapes)
     return {
-        "num_classes": pytorch.outputs(shapes, "classifier.6"),
+        **pytorch.head(shapes, _HIDDEN, "classifier.6"),
         "image_size": 224 if name == "alexnet" else 28 if padded else 32,
         "channels": 1 if padded else pytorch.dimension(shapes, "features.0.weight", 1, default=3),
-        "hidden": any(tensor.startswith("classifier.") for tensor in shapes),
     }

@@ -5,7 +5,7 @@ names of PyTorch's modules, so the names of the tensors follow from the paths of
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -97,9 +97,30 @@ def dimension(shapes: Shapes, name: str, axis: int, *, default: int) -> int:
 
 def outputs(shapes: Shapes, layer: str, bias: str = "bias") -> int:
     """Returns the number of outputs of a layer, the length of its bias; 0 without the layer."""
-    if not any(name.startswith(f"{layer}.") for name in shapes):
-        return 0
-    return dimension(shapes, f"{layer}.{bias}", 0, default=10)
+    return dimension(shapes, f"{layer}.{bias}", 0, default=10) if _has(shapes, layer) else 0
+
+
+def head(shapes: Shapes, hidden: Sequence[str], output: str) -> dict[str, int]:
+    """Returns which of its dense layers a network has: all up to the last that has any tensor.
+
+    Args:
+        shapes: of the tensors.
+        hidden: names of its hidden dense layers, first layer first.
+        output: name of the output layer.
+
+    Returns:
+        {"num_classes": number of outputs, "hidden": number of hidden layers}.
+    """
+    num_classes = outputs(shapes, output)
+    present = [n for n, layer in enumerate(hidden, start=1) if _has(shapes, layer)]
+    return {
+        "num_classes": num_classes,
+        "hidden": len(hidden) if num_classes else max(present, default=0),
+    }
+
+
+def _has(shapes: Shapes, layer: str) -> bool:
+    return any(name.startswith(f"{layer}.") for name in shapes)
 
 
 def differences(expected: Shapes, found: Shapes) -> str:

@@ -1,23 +1,31 @@
-"""ResNet (He et al. 2016) for CIFAR, for single-channel images and for ImageNet."""
+"""ResNets (He et al. 2016) for CIFAR, for single-channel images and for ImageNet."""
 
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relstab_jax.models import features, layers, pytorch
 from relstab_jax.models.model import Model, from_flax
 
-# By depth: the number of blocks in each of the four stages, and whether they are bottlenecks.
-_BLOCKS = {
-    "18": ((2, 2, 2, 2), False),
-    "34": ((3, 4, 6, 3), False),
-    "50": ((3, 4, 6, 3), True),
+# Attributes of `ResNet` by depth: those of four stages, and those of Section 4.2 of He et al.
+_FOUR_STAGES: dict[str, dict[str, Any]] = {
+    "18": {"blocks": (2, 2, 2, 2)},
+    "34": {"blocks": (3, 4, 6, 3)},
+    "50": {"blocks": (3, 4, 6, 3), "bottleneck": True, "strided": 1},
 }
-_CIFAR_NAMES = tuple(f"ResNet{depth}" for depth in _BLOCKS)
-_IMAGENET_NAMES = tuple(f"resnet{depth}" for depth in _BLOCKS)
-NAMES = _CIFAR_NAMES + _IMAGENET_NAMES
+_THREE_STAGES: dict[str, dict[str, Any]] = {
+    str(6 * n + 2): {"blocks": (n, n, n), "width": 16, "shortcut": None} for n in (3, 5, 7, 9, 18)
+}
+_CIFAR = {f"ResNet{depth}": form for depth, form in (_FOUR_STAGES | _THREE_STAGES).items()}
+_IMAGENET = {
+    f"resnet{depth}": form | {"imagenet": True, "shortcut": "downsample"}
+    for depth, form in _FOUR_STAGES.items()
+}
+_IMAGENET["resnet50_v1"] = _IMAGENET["resnet50"] | {"strided": 0}
+NAMES = (*_CIFAR, *_IMAGENET)
 
 
 class Block(nn.Module):
@@ -25,12 +33,13 @@ class Block(nn.Module):
 
     Attributes:
         convolutions: (filter size, stride, channels) of each.
-        shortcut: name of the 1×1 convolution of the input, which exists where the shape changes.
+        shortcut: name of the 1×1 convolution of the input, which exists where the shape changes;
+            None for `subsampled` instead.
         norm: makes a batch-norm with a given name.
     """
 
     convolutions: tuple[tuple[int, int, int], ...]
-    shortcut: str
+    shortcut: str | None
     norm: Any
 
     @nn.compact
@@ -49,29 +58,47 @@ class Block(nn.Module):
             z = convolve(y, f"conv{n}", f"bn{n}", *convolution)
         if x.shape != z.shape:
             stride = max(stride for _, stride, _ in self.convolutions)
-            x = convolve(x, f"{self.shortcut}.0", f"{self.shortcut}.1", 1, stride, z.shape[-1])
+            if self.shortcut is None:
+                x = subsampled(x, stride, z.shape[-1])
+            else:
+                x = convolve(x, f"{self.shortcut}.0", f"{self.shortcut}.1", 1, stride, z.shape[-1])
         return features.activate(self, f"conv{len(self.convolutions)}", z + x)
 
 
+def subsampled(
+    x: Float[Array, "P H W C"], stride: int, channels: int
+) -> Float[Array, "P H_out W_out K"]:
+    """Takes every so many pixels, between as many channels of zeros on either side (option A)."""
+    zeros = (channels - x.shape[-1]) // 2
+    return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (zeros, zeros)))
+
+
 class ResNet(nn.Module):
-    """A convolution, four stages of blocks, the mean over space and a dense layer.
+    """A convolution, stages of blocks, the mean over space and a dense layer.
 
     Layers are named as in PyTorch's state dict. The representation of the last convolution of a
     block is that after the sum with the input of the block and the ReLU; the 1×1 convolutions of
     the input have no activation of their own, so they are not among the features.
 
     Attributes:
+        num_classes: number of outputs; 0 for a network without its output layer.
         blocks: number of blocks in each stage.
-        bottleneck: whether blocks are 1×1, 3×3 and 1×1 convolutions rather than two of 3×3.
+        width: channels of the first stage; each of the others has twice those of the one before.
+        bottleneck: whether blocks are 1×1, 3×3 and 1×1 convolutions, the last with four times as
+            many channels, rather than two of 3×3.
+        strided: which convolution of the first block of each stage but the first has stride 2.
+        shortcut: as of `Block`.
         imagenet: True for torchvision's form, whose first convolution is 7×7 with stride 2 and has
             a max-pooling; False for the CIFAR form, whose first convolution is 3×3.
-        num_classes: number of outputs; 0 for a network without its output layer.
     """
 
-    blocks: tuple[int, ...]
-    bottleneck: bool
-    imagenet: bool
     num_classes: int
+    blocks: tuple[int, ...]
+    width: int = 64
+    bottleneck: bool = False
+    strided: int = 0
+    shortcut: str | None = "shortcut"
+    imagenet: bool = False
 
     @nn.compact
     def __call__(
@@ -80,21 +107,22 @@ class ResNet(nn.Module):
         """Returns the outputs."""
         norm = partial(layers.BatchNorm, train=train, axis_name=axis_name)
         filter_size, stride, padding = (7, 2, 3) if self.imagenet else (3, 1, 1)
-        x = layers.Conv(64, filter_size, stride, padding, use_bias=False, name="conv1")(x)
+        x = layers.Conv(self.width, filter_size, stride, padding, use_bias=False, name="conv1")(x)
         x = features.activate(self, "conv1", norm(name="bn1")(x))
         if self.imagenet:
             x = features.max_pool(self, "maxpool", x, 3, stride=2, padding=1)
-        for stage, (blocks, width) in enumerate(
-            zip(self.blocks, (64, 128, 256, 512), strict=True), start=1
-        ):
+        for stage, blocks in enumerate(self.blocks):
+            width = self.width * 2**stage
+            filters = ((3, width), (3, width))
+            if self.bottleneck:
+                filters = ((1, width), (3, width), (1, 4 * width))
             for n in range(blocks):
-                stride = 2 if stage > 1 and n == 0 else 1
-                if self.bottleneck:
-                    convolutions = ((1, 1, width), (3, stride, width), (1, 1, 4 * width))
-                else:
-                    convolutions = ((3, stride, width), (3, 1, width))
-                shortcut = "downsample" if self.imagenet else "shortcut"
-                x = Block(convolutions, shortcut, norm, name=f"layer{stage}.{n}")(x)
+                strided = self.strided if stage > 0 and n == 0 else None
+                convolutions = tuple(
+                    (filter_size, 2 if k == strided else 1, channels)
+                    for k, (filter_size, channels) in enumerate(filters)
+                )
+                x = Block(convolutions, self.shortcut, norm, name=f"layer{stage + 1}.{n}")(x)
         x = features.mean_pool(self, "avgpool", x)
         return features.output(self, _output_layer(self.imagenet), x, self.num_classes)
 
@@ -108,20 +136,21 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
 
     Args:
         name: "ResNet18", "ResNet34" or "ResNet50" for the CIFAR form; "resnet18", "resnet34" or
-            "resnet50" for torchvision's.
+            "resnet50" for torchvision's, and "resnet50_v1" for the original's and Keras', which has
+            the strides in the 1×1 convolutions; "ResNet20", "ResNet32", "ResNet44", "ResNet56" or
+            "ResNet110" for those of Section 4.2 of He et al., whose shortcuts have no parameters.
         num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images.
     """
-    blocks, bottleneck = _BLOCKS[name[-2:]]
-    net = ResNet(blocks, bottleneck, name in _IMAGENET_NAMES, num_classes)
+    net = ResNet(num_classes, **(_CIFAR | _IMAGENET)[name])
     return from_flax(net, image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     """Returns the arguments of `build` for a network whose tensors have these shapes."""
     return {
-        "num_classes": pytorch.outputs(shapes, _output_layer(name in _IMAGENET_NAMES)),
+        "num_classes": pytorch.outputs(shapes, _output_layer(name in _IMAGENET)),
         "image_size": 32,
         "channels": pytorch.dimension(shapes, "conv1.weight", 1, default=3),
     }

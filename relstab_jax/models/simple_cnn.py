@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError, some
-from relstab_jax.models.model import Features, Model, Variables
+from relstab_jax.models.model import Features, Model, Variables, in_order
 from relstab_jax.models.patches import (
     DistinctPatches,
     DistinctRows,
@@ -105,7 +105,10 @@ class MeanReadout(nn.Module):
 
 
 class SimpleCNN(nn.Module):
-    """Circular convolutions f_1, …, f_K, one for each stride, and a linear readout; see `build`."""
+    """Circular convolutions f_1, …, f_K, one for each stride, and a linear readout; see `build`.
+
+    Without outputs (num_classes=0) it returns the means over space, which the readout would see.
+    """
 
     width: int
     filter_size: int
@@ -130,13 +133,15 @@ class SimpleCNN(nn.Module):
                 rows = DistinctRows(conv(seen.values, decay), seen.row)
                 x = rows.images()
             features[f"conv{k}"] = x
+        if self.num_classes == 0:
+            return x.mean(axis=1), features
         return MeanReadout(self.num_classes, self.alpha, name="readout")(x), features
 
 
 def kernels(variables: Variables) -> list[Float[Array, "F _ H"]]:
     """Returns the unscaled filters w_1, …, w_K, on which the ridge acts, first layer first."""
     params = variables["params"]
-    return [params[f"conv{k}"]["kernel"] for k in range(1, len(params))]
+    return [params[layer]["kernel"] for layer in in_order(params) if layer != "readout"]
 
 
 def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variables:
@@ -201,7 +206,7 @@ def build(
 
     Args:
         name: "SimpleCNN".
-        num_classes: number of outputs; 1 in the paper.
+        num_classes: number of outputs; 1 in the paper; 0 for a network without its readout.
         image_size: L, pixels of the input.
         channels: channels of the input; 1 in the paper.
         width: H, channels of every layer.
@@ -245,11 +250,15 @@ def build(
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Maps `conv.{k}.w` [H, C_in, F], `conv.{k}.b` [H], `beta` [H, classes], `biasFinal` [classes].
 
+    Without the last two, the network has no readout.
+
     Raises:
         InputError: for a missing or surplus tensor.
     """
-    depth = sum(key.endswith(".w") for key in state_dict)
-    expected = {f"conv.{k}.{p}" for k in range(depth) for p in "wb"} | {"beta", "biasFinal"}
+    depth = max(sum(key.endswith(".w") for key in state_dict), 1)
+    readout = {"beta", "biasFinal"}
+    expected = {f"conv.{k}.{p}" for k in range(depth) for p in "wb"}
+    expected |= readout if readout & set(state_dict) else set()
     if expected != set(state_dict):
         odd = some(sorted(expected ^ set(state_dict)))
         raise InputError(f"not the state dict of a {name}: missing or surplus {odd}")
@@ -261,5 +270,6 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         }
         for k in range(depth)
     }
-    params["readout"] = {"kernel": tensors["beta"], "bias": tensors["biasFinal"]}
+    if "beta" in tensors:
+        params["readout"] = {"kernel": tensors["beta"], "bias": tensors["biasFinal"]}
     return {"params": params}

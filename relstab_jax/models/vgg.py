@@ -23,6 +23,8 @@ _CIFAR_NAMES = tuple(f"VGG{depth}{norm}" for depth in _DEPTHS for norm in ("", "
 _IMAGENET_NAMES = tuple(f"vgg{depth}{norm}" for depth in _DEPTHS for norm in ("", "_bn"))
 NAMES = _CIFAR_NAMES + _IMAGENET_NAMES
 
+_HIDDEN = ("classifier.0", "classifier.3")  # of torchvision's form
+
 
 class VGG(nn.Module):
     """Five stages of 3×3 convolutions with ReLU, a max-pooling after each, then dense layers.
@@ -37,15 +39,15 @@ class VGG(nn.Module):
             pooling to 7×7; False for the CIFAR form, with one dense layer, which pads
             single-channel images by 2 pixels of zeros.
         num_classes: number of outputs; 0 for a network without its output layer.
-        hidden: whether torchvision's form has the two dense layers before the output layer; without
-            them its outputs are the last maps, flattened.
+        hidden: how many of the two dense layers before the output layer torchvision's form has;
+            without any, the last maps are flattened as they are.
     """
 
     depths: tuple[int, ...]
     batch_norm: bool
     imagenet: bool
     num_classes: int
-    hidden: bool
+    hidden: int
 
     @nn.compact
     def __call__(
@@ -67,13 +69,10 @@ class VGG(nn.Module):
                 n += 3 if self.batch_norm else 2
             x = features.max_pool(self, f"features.{n}", x, 2, 2)
             n += 1
-        if not self.imagenet:
-            x = layers.flatten(x)
-            return features.output(self, _output_layer(self.imagenet), x, self.num_classes)
-        if not self.hidden:
-            return layers.flatten(x)
-        x = layers.flatten(layers.adaptive_average_pool(x, 7))
-        for layer in ("classifier.0", "classifier.3"):
+        if self.hidden:
+            x = layers.adaptive_average_pool(x, 7)
+        x = layers.flatten(x)
+        for layer in _HIDDEN[: self.hidden]:
             x = features.activate(self, layer, layers.dense(x, 4096, name=layer))
             x = layers.Dropout(0.5, train, axis_name)(x)
         return features.output(self, _output_layer(self.imagenet), x, self.num_classes)
@@ -84,7 +83,7 @@ def _output_layer(imagenet: bool) -> str:
 
 
 def build(
-    name: str, *, num_classes: int, image_size: int, channels: int, hidden: bool | None = None
+    name: str, *, num_classes: int, image_size: int, channels: int, hidden: int | None = None
 ) -> Model:
     """Makes a VGG for images [P, image_size, image_size, channels].
 
@@ -95,9 +94,9 @@ def build(
         image_size: pixels along each axis.
         channels: channels of the images. The CIFAR form pads single-channel images to
             image_size + 4 pixels.
-        hidden: whether torchvision's form has the two dense layers before the output layer; None
-            for networks with an output layer only. Without them `apply` returns the last maps,
-            pooled and flattened channel by channel.
+        hidden: how many of the two dense layers before the output layer torchvision's form has;
+            None for both with an output layer, and none without. Without any, `apply` returns the
+            last maps, pooled and flattened channel by channel.
 
     Raises:
         InputError: for images that five poolings would reduce to nothing.
@@ -110,7 +109,7 @@ def build(
             f"{smallest} pixels"
         )
     if hidden is None:
-        hidden = num_classes > 0
+        hidden = len(_HIDDEN) if imagenet and num_classes else 0
     net = VGG(
         depths=_DEPTHS[name[3:5]],
         batch_norm=name.endswith("bn"),
@@ -127,8 +126,7 @@ def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     # For single-channel images, the padding is layer 0 of `features`.
     padded = not any(tensor.startswith("features.0.") for tensor in shapes)
     return {
-        "num_classes": pytorch.outputs(shapes, _output_layer(imagenet)),
+        **pytorch.head(shapes, _HIDDEN if imagenet else (), _output_layer(imagenet)),
         "image_size": 32,
         "channels": 1 if padded else pytorch.dimension(shapes, "features.0.weight", 1, default=3),
-        "hidden": imagenet and any(tensor.startswith("classifier.") for tensor in shapes),
     }

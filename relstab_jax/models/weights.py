@@ -12,7 +12,7 @@ import numpy as np
 
 from relstab_jax.errors import InputError, reading, reason, some
 
-_PYTORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
+_PYTORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt", ".tar")  # the last as in .pth.tar
 
 # Usual names of the state dict in what a training program saves, in order of preference.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "ema")
@@ -36,9 +36,9 @@ def read(source: str | Path) -> dict[str, np.ndarray]:
         source: one of
 
             - a `.safetensors` file;
-            - a file of PyTorch (`.pth`, `.pt`, `.bin`, `.ckpt`, `.pth.tar`) that holds a state
-              dict, or a dict with a state dict in it, such as {"state_dict": …, "epoch": …}. It
-              needs the extra `torch`, and no code in it is run;
+            - a file of PyTorch (`.pth`, `.pt`, `.th`, `.bin`, `.ckpt`, `.pth.tar`) that holds a
+              state dict, or a dict with a state dict in it, such as {"state_dict": …, "epoch": …}.
+              It needs the extra `torch`, and no code in it is run;
             - "hf:<owner>/<repository>", such as "hf:timm/vgg11.tv_in1k", for `model.safetensors` of
               a repository on the Hugging Face hub, or "hf:<owner>/<repository>/<file>". It is
               downloaded once, and then read from the hub's local cache.

@@ -173,6 +173,25 @@ def test_unknown_network_names_the_known():
         models.create("VGG12", num_classes=10, image_size=32, channels=3)
 
 
+def test_a_network_without_its_readout(golden):
+    start = "cnn_task1_param_"
+    state_dict = {k.removeprefix(start): v for k, v in golden.items() if k.startswith(start)}
+    variables = models.from_torch("SimpleCNN", state_dict)
+    del state_dict["beta"]
+    with pytest.raises(InputError, match=r"missing or surplus beta$"):
+        models.from_torch("SimpleCNN", state_dict)
+    del state_dict["biasFinal"]
+    headless = models.from_torch("SimpleCNN", state_dict)
+    assert len(simple_cnn.kernels(headless)) == len(simple_cnn.kernels(variables))
+
+    x = jnp.asarray(golden["cnn_task1_x"].transpose(0, 2, 1), float)
+    features = create(**SETTINGS["task1"]).features(variables, x)
+    model = create(**SETTINGS["task1"] | {"num_classes": 0})
+    jax.tree.map(np.testing.assert_array_equal, model.features(headless, x), features)
+    last = features[f"conv{len(features)}"]
+    np.testing.assert_allclose(model.apply(headless, x), last.mean(axis=1), rtol=1e-6)
+
+
 def test_state_dict_of_another_network_names_the_odd_tensors():
     with pytest.raises(InputError, match=r"missing or surplus .*features\.0\.weight"):
         models.from_torch("SimpleCNN", {"features.0.weight": np.zeros((3, 3))})

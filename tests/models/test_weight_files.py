@@ -173,6 +173,45 @@ def test_networks_without_a_head_and_with_another_one(name):
     assert logits.shape == (2, 2 * x.shape[axis])
 
 
+DENSE = {  # dense layers, first layer first
+    "cifar10/LeNet": ("fc1", "fc2", "fc3"),
+    "cifar10/AlexNet": ("classifier.1", "classifier.4", "classifier.6"),
+    "imagenet/alexnet": ("classifier.1", "classifier.4", "classifier.6"),
+    "imagenet/vgg11": ("classifier.0", "classifier.3", "classifier.6"),
+    "imagenet/vgg11_bn": ("classifier.0", "classifier.3", "classifier.6"),
+}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+@pytest.mark.parametrize("variant", DENSE)
+def test_any_number_of_dense_layers_may_be_missing_from_the_end(variant, kept):
+    """The network then ends with the last that is there, or with its last maps."""
+    name = variant.rpartition("/")[2]
+    missing = DENSE[variant][kept:]
+    state = {
+        tensor: np.broadcast_to(np.float32(1), shape)
+        for tensor, shape in GOLDEN[variant]["state"]
+        if not tensor.startswith(missing)
+    }
+    variables = jax.eval_shape(lambda: models.from_torch(name, state))
+    pixels = GOLDEN[variant]["image_size"]
+    model = models.like(name, variables, image_size=pixels, channels=3)
+    x = jnp.zeros((2, pixels, pixels, 3))
+    shown = jax.eval_shape(lambda v, x: model.features(v, x, pooled=True), variables, x)
+    whole = models.create(name, num_classes=10, image_size=pixels, channels=3)
+    init = jax.eval_shape(whole.init, jax.random.key(0))
+    expected = jax.eval_shape(lambda v, x: whole.features(v, x, pooled=True), init, x)
+    assert list(shown) == [layer for layer in expected if layer not in missing]
+    last = list(shown.values())[-1]
+    outputs = jax.eval_shape(model.apply, variables, x)
+    assert outputs.shape == (2, last.size // 2)
+    if kept:
+        gap = {t: x for t, x in state.items() if not t.startswith(DENSE[variant][kept - 1])}
+        gap |= {f"{DENSE[variant][2]}.bias": np.zeros(10, np.float32)}
+        with pytest.raises(InputError, match=rf"missing {DENSE[variant][kept - 1]}\.bias"):
+            models.from_torch(name, gap)
+
+
 def test_a_vgg_of_timm_without_its_head():
     """`num_classes=0` leaves `pre_logits`: what torchvision calls classifier.0 and classifier.3."""
     state = {
@@ -252,7 +291,7 @@ def torch():
     return pytest.importorskip("torch", reason="needs the extra `torch`")
 
 
-@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.bin", "a.ckpt", "a.pth.tar"])
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.th", "a.bin", "a.ckpt", "a.pth.tar"])
 @pytest.mark.parametrize("legacy", [False, True])
 def test_files_of_pytorch_by_any_name(torch, name, legacy, state, variables, tmp_path):
     tensors = {f"module.{tensor}": torch.tensor(x) for tensor, x in state.items()}
