@@ -17,8 +17,12 @@ def one_device_per_core() -> None:
     """Makes every core of a CPU a device, so that small networks train side by side.
 
     Call it before JAX is first used. It has no effect on other devices, or where
-    JAX_NUM_CPU_DEVICES is set.
+    JAX_NUM_CPU_DEVICES is set. Where JAX_PLATFORMS names other platforms alone, it adds the CPU,
+    for `on_cpu`.
     """
+    platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
     if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
         cores = getattr(os, "process_cpu_count", os.cpu_count)()  # those of the process, if known
         jax.config.update("jax_num_cpu_devices", cores or 1)
@@ -32,6 +36,22 @@ def data_parallel_devices() -> list[Any]:
     if jax.default_backend() == "cpu":
         return [jax.local_devices(process)[0] for process in range(jax.process_count())]
     return jax.devices()
+
+
+def on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function of arrays compute on the CPU of this process and return NumPy arrays.
+
+    For orders of many examples, which do not depend on the device: a TPU takes long to compile the
+    sort of tens of thousands of numbers.
+    """
+
+    @functools.wraps(function)
+    def computed(*arguments: Any) -> Any:
+        cpu = jax.local_devices(backend="cpu")[0]
+        with jax.default_device(cpu):
+            return jax.tree.map(np.asarray, function(*jax.device_put(arguments, cpu)))
+
+    return computed
 
 
 def replicated(devices: Sequence[Any]) -> NamedSharding:
