@@ -61,16 +61,17 @@ def replicated(devices: Sequence[Any]) -> NamedSharding:
 
 
 def seed_sharding(seeds: int) -> NamedSharding:
-    """Shards seeds evenly over the fewest devices that minimise the seeds per device.
+    """Shards seeds evenly over all devices.
 
-    Every process contributes the same number of devices.
+    On CPUs, whose cores share their memory, over the fewest devices that minimise the seeds per
+    device, as many of every process. Large TPU slices refuse programs that leave out some devices.
     """
     devices = np.array(sorted(jax.devices(), key=lambda d: d.process_index))
-    devices = devices.reshape(jax.process_count(), -1)
-    per_device = -(-seeds // devices.size)
-    per_process = -(-seeds // (per_device * len(devices)))
-    mesh = Mesh(devices[:, :per_process].ravel(), ("seed",))
-    return NamedSharding(mesh, PartitionSpec("seed"))
+    if jax.default_backend() == "cpu":
+        devices = devices.reshape(jax.process_count(), -1)
+        per_device = -(-seeds // devices.size)
+        devices = devices[:, : -(-seeds // (per_device * len(devices)))].ravel()
+    return NamedSharding(Mesh(devices, ("seed",)), PartitionSpec("seed"))
 
 
 def collected(tree: Any, seeds: int | None = None) -> Any:
