@@ -41,12 +41,16 @@ from relstab_jax.training.report import Display
 @partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["shape"])
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Arrays [M, *shape] in the devices' memory as rows [M, n], from which a few are picked.
+    """Arrays of one shape in the devices' memory, from which a few are picked.
 
-    Of more axes, a TPU would lay all of them out anew before it picks any.
+    With more axes, a TPU would lay all of them out anew before it picks any.
+
+    Attributes:
+        rows: the arrays, flat [M, n].
+        shape: of one array.
     """
 
-    rows: Shaped[Array, "M n"]
+    rows: Any
     shape: tuple[int, ...]
 
     def __getitem__(self, numbers: Int[Array, " N"]) -> Shaped[Array, "N ..."]:
