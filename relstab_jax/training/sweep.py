@@ -117,7 +117,7 @@ def compile_sweep(
             lambda carry: carry[1] < until, compute, ahead.next_step(state, data, step, until)
         )[0]
 
-    def seen(
+    def look(
         state: TrainState, data: Data, epoch: Int[Array, ""]
     ) -> tuple[dict[str, Array], Metrics]:
         """Returns the fields that a look changes: the others, the weights, need not be copied."""
@@ -163,10 +163,10 @@ def compile_sweep(
         )
         return changed, metrics
 
-    see = map_seeds(seen, sharding, of_seed=2)
+    looks = map_seeds(look, sharding, of_seed=2)
 
-    def look(state: TrainState, data: Data, epoch: int) -> tuple[TrainState, Metrics]:
-        changed, metrics = see(state, data, epoch)
+    def look_at_all(state: TrainState, data: Data, epoch: int) -> tuple[TrainState, Metrics]:
+        changed, metrics = looks(state, data, epoch)
         return state._replace(**changed), metrics
 
     def variables(state: TrainState, step: Int[Array, ""]) -> Variables:
@@ -184,7 +184,7 @@ def compile_sweep(
             compiler_options=UPDATE_IN_PLACE if on_cpus else None,
         ),
         variables=map_seeds(variables, sharding),
-        look=look,
+        look=look_at_all,
         ended=lambda state, _: bool((collected(state.epochs) > 0).all()),
         steps_per_epoch=steps_per_epoch,
         look_every=rule.look_every,

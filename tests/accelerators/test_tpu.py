@@ -125,7 +125,7 @@ def sweep():
 def test_a_sweep_trains_in_place_and_without_communication(sweep):
     memory, text = compiled(sweep["advance"])
     assert memory.alias_size_in_bytes >= size_of(sweep["advance"].donated, 4) / 4
-    assert memory.temp_size_in_bytes < memory.argument_size_in_bytes / 2  # no second network
+    assert memory.temp_size_in_bytes < 0.7 * memory.alias_size_in_bytes  # bfloat16 weights
     assert not collectives(text)
 
 
