@@ -104,7 +104,7 @@ def test_batch_norm_adds_statistics_to_what_is_sent():
     sent = sum(sum(sizes(line)) for line in collectives(text))
     gradients = size_of(states.variables["params"]) + 2
     statistics = size_of(states.variables["batch_stats"])  # forward, and their gradients backward
-    assert gradients < sent <= gradients + 2 * statistics
+    assert sent == gradients + 2 * statistics
     assert len(convolutions(text)) == 3 * 8 - 1
     assert len(lines(text, "while")) == LOOPS
 
@@ -142,6 +142,7 @@ def test_a_look_at_a_sweep_neither_communicates_nor_copies_the_weights(sweep):
     assert not collectives(text)
 
 
+@pytest.mark.slow
 def test_seeds_take_all_chips_of_a_slice_which_refuses_some():
     def start(devices):
         return programs.sweep(devices, width=8, train_points=64, validation_points=16)["start"]
