@@ -16,6 +16,7 @@ from relstab_jax.fields import FLAG, PATH, choice, optional, real, whole
 from relstab_jax.keys import key_of
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.training import losses
+from relstab_jax.training.devices import on_cpu
 from relstab_jax.training.learner import Task
 
 SCALE_DETECTION = "scale_detection_2d"
@@ -187,6 +188,7 @@ def _images(config: Config) -> Problem:
         read = [images.load(config.data, split, config.data_dir) for split in splits]
         inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
 
+    @on_cpu
     def split(key: Key[Array, ""]) -> Parts:
         order = np.asarray(jax.random.permutation(key, train + held_out))
         tested = np.arange(train + held_out, train + held_out + test)
@@ -237,6 +239,7 @@ def _two_pixels(config: Config) -> Problem:
     def preprocess(key: Key[Array, ""], stored: Array) -> Array:
         return scale_detection.images_2d(stored, config.size)
 
+    @on_cpu
     def split(key: Key[Array, ""]) -> Parts:
         drawn = scale_detection.split(key_of(key, "points"), labels, *sizes)
         parts = Parts(*map(np.asarray, drawn))

@@ -273,12 +273,14 @@ def training_data(
 
     images = jax.jit(lambda positions: task.images(positions, config.size), out_shardings=sharding)
     positions, labels = points["train"]
+    padding = np.arange(len(orders)) >= len(config.seeds)
     return Data(
         orders,
         images(positions),
         labels,
         distinct("train"),
         (distinct("validation"), points["validation"][1]),
+        jax.device_put(padding, sharding),
     )
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Array, Int, Key, Shaped
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import Model, Variables
-from relstab_jax.training.devices import collected, replicated
+from relstab_jax.training.devices import collected, on_cpu, replicated
 from relstab_jax.training.learner import (
     AXIS,
     Batch,
@@ -38,12 +38,32 @@ from relstab_jax.training.loop import Training
 from relstab_jax.training.report import Display
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["shape"])
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Arrays of one shape in the devices' memory, from which a few are picked.
+
+    With more axes, a TPU would lay all of them out anew before it picks any.
+
+    Attributes:
+        rows: the arrays, flat [M, n].
+        shape: of one array.
+    """
+
+    rows: Any
+    shape: tuple[int, ...]
+
+    def __getitem__(self, numbers: Int[Array, " N"]) -> Shaped[Array, "N ..."]:
+        """Returns the arrays with these numbers."""
+        return self.rows[numbers].reshape(len(numbers), *self.shape)
+
+
 class Data(NamedTuple):
     """Examples as they are stored, and what each of the S seeds does with them.
 
     Attributes:
-        inputs: [M, ...] of all examples, in the devices' memory (with the sharding of the
-            training); or a `relstab_jax.data.stream.Stream` of them.
+        inputs: [M, ...] of all examples, as `Rows` in the devices' memory once they are `placed`;
+            or a `relstab_jax.data.stream.Stream` of them.
         labels: [M], likewise; None where a stream gives them.
         train: [S, P], the examples that a seed trains on, on the host.
         validation: [S, V], those on which it selects its best epoch, on the host.
@@ -65,8 +85,9 @@ class Data(NamedTuple):
         """Puts inputs and labels on the devices, unless a stream gives them."""
         if self.labels is None:
             return self
-        inputs, labels = jax.device_put((self.inputs, self.labels), sharding)
-        return self._replace(inputs=inputs, labels=labels)
+        rows = self.inputs.reshape(len(self.inputs), -1)
+        rows, labels = jax.device_put((rows, self.labels), sharding)
+        return self._replace(inputs=Rows(rows, self.inputs.shape[1:]), labels=labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +171,7 @@ def compile_training(
     # come with them; outputs are alike on all devices.
     parallel = partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
 
-    def filled(batch: Batch, memory: tuple[Array, Array] | None) -> Batch:
+    def filled(batch: Batch, memory: tuple[Rows, Array] | None) -> Batch:
         if memory is None:
             return batch
         inputs, labels = memory
@@ -180,9 +201,9 @@ def compile_training(
     select = jax.jit(jax.vmap(select_best, (0, 0, 0, None)), donate_argnums=0)
     initial = jax.jit(partial(each, learn.start))
 
-    shuffle = jax.jit(jax.vmap(jax.random.permutation))
-
     # On the host.
+    shuffle = on_cpu(jax.jit(jax.vmap(jax.random.permutation)))
+
     def cut(examples: Shaped[np.ndarray, "S P"], size: int, rows: int = 1) -> np.ndarray:
         """Returns batches [P / size, own devices, S, size / devices]: of each row, some columns."""
         S, batches = len(examples), examples.shape[1] // size
@@ -207,7 +228,7 @@ def compile_training(
         epoch, first = divmod(step, steps_per_epoch)
         keys_order, keys, _ = keys_of_epoch(data.key, epoch)
         if data.memory or position != step or first == 0:
-            order = np.asarray(shuffle(keys_order, data.train))[:, : steps_per_epoch * sizes.batch]
+            order = shuffle(keys_order, data.train)[:, : steps_per_epoch * sizes.batch]
             numbers = cut(order, sizes.batch, sizes.micro_batches)
             coming = supply(data, numbers if data.memory else numbers[first:], keys)
         if data.memory:

@@ -17,8 +17,12 @@ def one_device_per_core() -> None:
     """Makes every core of a CPU a device, so that small networks train side by side.
 
     Call it before JAX is first used. It has no effect on other devices, or where
-    JAX_NUM_CPU_DEVICES is set.
+    JAX_NUM_CPU_DEVICES is set. Where JAX_PLATFORMS names other platforms alone, it adds the CPU,
+    for `on_cpu`.
     """
+    platforms = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
     if jax.config.jax_num_cpu_devices < 0:  # pyright: ignore[reportAttributeAccessIssue]
         cores = getattr(os, "process_cpu_count", os.cpu_count)()  # those of the process, if known
         jax.config.update("jax_num_cpu_devices", cores or 1)
@@ -34,6 +38,22 @@ def data_parallel_devices() -> list[Any]:
     return jax.devices()
 
 
+def on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function of arrays compute on the CPU of this process and return NumPy arrays.
+
+    For orders of many examples, which do not depend on the device: a TPU takes long to compile the
+    sort of tens of thousands of numbers.
+    """
+
+    @functools.wraps(function)
+    def computed(*arguments: Any) -> Any:
+        cpu = jax.local_devices(backend="cpu")[0]
+        with jax.default_device(cpu):
+            return jax.tree.map(np.asarray, function(*jax.device_put(arguments, cpu)))
+
+    return computed
+
+
 def replicated(devices: Sequence[Any]) -> NamedSharding:
     """Returns the sharding that puts whole arrays on each of `devices` that this process has."""
     own = [device for device in devices if device.process_index == jax.process_index()]
@@ -41,16 +61,17 @@ def replicated(devices: Sequence[Any]) -> NamedSharding:
 
 
 def seed_sharding(seeds: int) -> NamedSharding:
-    """Shards seeds evenly over the fewest devices that minimise the seeds per device.
+    """Shards seeds evenly over all devices.
 
-    Every process contributes the same number of devices.
+    On CPUs, whose cores share their memory, over the fewest devices that minimise the seeds per
+    device, as many of every process. Large TPU slices refuse programs that leave out some devices.
     """
     devices = np.array(sorted(jax.devices(), key=lambda d: d.process_index))
-    devices = devices.reshape(jax.process_count(), -1)
-    per_device = -(-seeds // devices.size)
-    per_process = -(-seeds // (per_device * len(devices)))
-    mesh = Mesh(devices[:, :per_process].ravel(), ("seed",))
-    return NamedSharding(mesh, PartitionSpec("seed"))
+    if jax.default_backend() == "cpu":
+        devices = devices.reshape(jax.process_count(), -1)
+        per_device = -(-seeds // devices.size)
+        devices = devices[:, : -(-seeds // (per_device * len(devices)))].ravel()
+    return NamedSharding(Mesh(devices, ("seed",)), PartitionSpec("seed"))
 
 
 def collected(tree: Any, seeds: int | None = None) -> Any:

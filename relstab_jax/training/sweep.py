@@ -55,6 +55,7 @@ def compile_sweep(
     """
     steps_per_epoch = train_points // descent.batch_size
     ahead = LookAhead(network, descent, train_points, steps_per_epoch)
+    on_cpus = all(device.platform == "cpu" for device in sharding.device_set)
 
     def start(key: Key[Array, ""]) -> TrainState:
         none = jnp.zeros((), jnp.int32)
@@ -105,7 +106,8 @@ def compile_sweep(
         state: TrainState, data: Data, step: Int[Array, ""], until: Int[Array, ""]
     ) -> TrainState:
         step = step.astype(state.since.dtype)
-        until = jnp.where(state.epochs == 0, until.astype(step.dtype), step)
+        training = (state.epochs == 0) & ~data.padding
+        until = jnp.where(training, until.astype(step.dtype), step)
 
         def compute(carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
             state, step = carry
@@ -115,7 +117,10 @@ def compile_sweep(
             lambda carry: carry[1] < until, compute, ahead.next_step(state, data, step, until)
         )[0]
 
-    def look(state: TrainState, data: Data, epoch: Int[Array, ""]) -> tuple[TrainState, Metrics]:
+    def look(
+        state: TrainState, data: Data, epoch: Int[Array, ""]
+    ) -> tuple[dict[str, Array], Metrics]:
+        """Returns the fields that a look changes: the others, the weights, need not be copied."""
         epoch = epoch.astype(state.epochs.dtype)
         step = epoch * steps_per_epoch
         points, labels = data.validation
@@ -129,31 +134,40 @@ def compile_sweep(
             jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)
         ]
         training = state.epochs == 0
+        unforeseen = state.unforeseen
         if descent.ahead:
             margins = ahead.margins(state, data, step[None])[0]
             found = ahead.unforeseen(state, jnp.arange(train_points), margins, step)
-            state = state._replace(unforeseen=state.unforeseen + jnp.where(training, found, 0))
+            unforeseen += jnp.where(training, found, 0)
         diverged = state.diverged | ~jnp.stack(finite).all()
         stop = (
-            diverged
+            data.padding
+            | diverged
             | (solved & (epoch >= rule.patience * interpolation))
             | (epoch >= rule.max_epochs)
         )
-        state = state._replace(
-            interpolation_epoch=jnp.where(training, interpolation, state.interpolation_epoch),
-            epochs=jnp.where(training & stop, epoch, state.epochs),
-            diverged=diverged,
-        )
+        changed = {
+            "unforeseen": unforeseen,
+            "interpolation_epoch": jnp.where(training, interpolation, state.interpolation_epoch),
+            "epochs": jnp.where(training & stop, epoch, state.epochs),
+            "diverged": diverged,
+        }
         metrics = Metrics(
             state.loss,
             error,
-            state.interpolation_epoch,
+            changed["interpolation_epoch"],
             state.computed,
-            state.unforeseen,
-            state.epochs > 0,
+            unforeseen,
+            changed["epochs"] > 0,
             diverged,
         )
-        return state, metrics
+        return changed, metrics
+
+    looks = map_seeds(look, sharding, of_seed=2)
+
+    def look_at_all(state: TrainState, data: Data, epoch: int) -> tuple[TrainState, Metrics]:
+        changed, metrics = looks(state, data, epoch)
+        return state._replace(**changed), metrics
 
     def variables(state: TrainState, step: Int[Array, ""]) -> Variables:
         stopped = state.epochs * steps_per_epoch
@@ -167,10 +181,10 @@ def compile_sweep(
             sharding,
             of_seed=2,
             donate_argnums=0,
-            compiler_options=UPDATE_IN_PLACE if jax.default_backend() == "cpu" else None,
+            compiler_options=UPDATE_IN_PLACE if on_cpus else None,
         ),
         variables=map_seeds(variables, sharding),
-        look=map_seeds(look, sharding, of_seed=2),
+        look=look_at_all,
         ended=lambda state, _: bool((collected(state.epochs) > 0).all()),
         steps_per_epoch=steps_per_epoch,
         look_every=rule.look_every,

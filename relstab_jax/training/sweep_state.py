@@ -70,6 +70,7 @@ class Data(NamedTuple):
         labels: of the training points [P].
         train: the training points as `Network.outputs_at` takes them.
         validation: points, as it takes them, and their labels [V].
+        padding: whether the seed only pads the seed axis to the devices: it is not trained.
     """
 
     key: Key[Array, "..."]
@@ -77,6 +78,7 @@ class Data(NamedTuple):
     labels: Int[Array, "..."]
     train: Any
     validation: tuple[Any, Int[Array, "..."]]
+    padding: Bool[Array, "..."]
 
 
 class TrainState(NamedTuple):

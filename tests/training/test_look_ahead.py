@@ -43,7 +43,7 @@ def kinked_data(heights, slopes, places):
     inputs = jnp.stack([heights, slopes, places], axis=-1)
     labels = jnp.ones(heights.shape, int)
     keys = jax.random.split(jax.random.key(0), len(heights))
-    return Data(keys, inputs, labels, inputs, (inputs, labels))
+    return Data(keys, inputs, labels, inputs, (inputs, labels), jnp.zeros(len(keys), bool))
 
 
 def learned_steps(network, descent, data, steps):

@@ -44,7 +44,9 @@ def data_of(seeds):
         each = [patches.distinct(np.asarray(of_seed), 2, (2, 2)) for of_seed in images]
         return patches.stacked(each)
 
-    return Data(key, x[:, :P], y[:, :P], distinct(x[:, :P]), (distinct(x[:, P:]), y[:, P:]))
+    validation = distinct(x[:, P:]), y[:, P:]
+    padding = jnp.zeros(len(seeds), bool)
+    return Data(key, x[:, :P], y[:, :P], distinct(x[:, :P]), validation, padding)
 
 
 def one_device():
@@ -134,10 +136,42 @@ def test_a_seed_does_not_depend_on_the_others_nor_on_the_devices():
 @pytest.mark.parametrize(
     ("seeds", "devices", "each"), [(8, 8, 1), (10, 5, 2), (3, 3, 1), (17, 6, 3)]
 )
-def test_the_seed_axis_takes_as_many_devices_as_shorten_it(seeds, devices, each):
+def test_the_seed_axis_takes_as_many_cores_as_shorten_it(seeds, devices, each):
     sharding = seed_sharding(seeds)
     assert sharding.num_devices == devices
     assert -(-seeds // devices) == each
+
+
+def test_the_seed_axis_takes_all_accelerators(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert seed_sharding(3).device_set == set(jax.devices())
+
+
+def test_a_seed_that_only_pads_the_axis_is_not_trained():
+    made, state, data = compiled([0, 1, 2])
+    initial = jax.device_get(state.variables)
+    every = jax.device_get(made.advance(state, data, 0, 12))
+    made, state, data = compiled([0, 1, 2])
+    data = data._replace(padding=jnp.array([False, False, True]))
+    state = made.advance(state, data, 0, 12)
+    for seed, expected in ((0, every.variables), (1, every.variables), (2, initial)):
+        found, same = (
+            jax.tree.map(lambda a, seed=seed: np.asarray(a)[seed], tree)
+            for tree in (state.variables, expected)
+        )
+        assert_same(found, same, rtol=0, atol=0)
+    assert state.computed[2] == 0
+    assert made.look(state, data, 2)[1].stopped.tolist() == [False, False, True]
+
+
+def test_a_look_does_not_copy_the_weights():
+    made, state, data = compiled([0, 1, 2])
+    state = made.advance(state, data, 0, 12)
+    looked_at, _ = made.look(state, data, 2)
+    for before, after in zip(
+        jax.tree.leaves(state.variables), jax.tree.leaves(looked_at.variables), strict=True
+    ):
+        assert after is before
 
 
 def test_sharded_training_needs_no_communication():

@@ -1,0 +1,41 @@
+"""What would be compiled for GPUs and TPUs, without either."""
+
+import functools
+import re
+
+import jax
+import pytest
+
+from tests.accelerators import programs
+
+
+@functools.cache
+def made():
+    devices = jax.devices()[:2]
+    sweep = programs.sweep(devices, width=8, train_points=64, validation_points=16)
+    return {f"sweep {name}": program for name, program in sweep.items()} | {
+        "LeNet training": programs.training(devices, "LeNet", 8),
+        "LeNet measurement": programs.measurement(devices, "LeNet", 4),
+    }
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize(
+    ("name", "convolutions", "collectives"),
+    [
+        ("sweep start", 0, set()),
+        ("sweep advance", 0, set()),
+        ("sweep look", 0, set()),
+        ("sweep variables", 0, set()),
+        # Forward and backward, but for the gradient with respect to the images.
+        ("LeNet training", 5, {"all_reduce"}),
+        # Of images and of their copies, for the features and for the outputs.
+        ("LeNet measurement", 8, {"all_reduce"}),
+    ],
+)
+def test_programs_lower_as_they_should(name, convolutions, collectives, platform):
+    text = made()[name].export(platform)
+    assert "f64" not in text
+    assert text.count("stablehlo.convolution") == convolutions
+    found = re.findall(r"stablehlo\.(all_\w+|collective_\w+|reduce_scatter)", text)
+    assert set(found) == collectives

@@ -1,0 +1,150 @@
+"""What is compiled for a TPU v5e, by its compiler, which comes with the extra `tpu`."""
+
+import importlib.util
+import math
+import re
+
+import jax
+import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+from jax.experimental.topologies import get_topology_desc
+
+from tests.accelerators import programs
+
+MEMORY = 16e9  # bytes of a chip
+LOOPS = 2  # of a training: over steps, and over the images that a TPU crops, one by one
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="the compiler for TPUs, libtpu, is not installed (extra `tpu`)",
+)
+
+
+def chips(topology):
+    """Chips that are not here, four of each host."""
+    variables = {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
+@pytest.fixture(autouse=True)
+def _compiled_as_for_users():
+    """With all optimisations; without the cache, which cannot read programs for other devices."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    reset_cache()
+
+
+def compiled(program):
+    """Compiles a program; checks what holds of all, and returns its memory and text, of a chip."""
+    made = program.lower().compile()
+    memory, text = made.memory_analysis(), made.as_text()
+    new = memory.output_size_in_bytes + memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    assert memory.argument_size_in_bytes + new < MEMORY
+    assert "f64[" not in text
+    return memory, text
+
+
+def lines(text, operation):
+    return [line for line in text.splitlines() if re.search(rf" ({operation})\(", line)]
+
+
+def collectives(text):
+    names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|send|recv"
+    return lines(text, rf"({names})(-start)?")
+
+
+def sizes(line):
+    """The sizes of the arrays that an operation makes."""
+    made = re.split(r" [\w-]+\(", line.split(" = ")[1])[0]
+    return [math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", made)]
+
+
+def convolutions(text):
+    """Convolutions of maps: matrix products are convolutions too."""
+    return [line for line in lines(text, "convolution") if 'conv_general_dilated"' in line]
+
+
+def size_of(tree, itemsize=1):
+    return sum(math.prod(a.shape) * itemsize for a in jax.tree.leaves(tree))
+
+
+def test_a_batch_is_picked_without_laying_the_images_out_anew():
+    program = programs.training(chips("v5e:2x2"), "LeNet", 128)
+    memory, text = compiled(program)
+    (states, (rows, _), *_) = program.arguments
+    assert memory.temp_size_in_bytes < size_of(rows) / 20
+    # In place: all of the state is where it was. Weights and gradients alone are sent, all at once.
+    assert memory.alias_size_in_bytes >= size_of(states, 4)
+    (reduced,) = collectives(text)
+    assert " all-reduce" in reduced
+    assert sum(sizes(reduced)) == size_of(states.variables["params"]) + 2  # loss and error
+    # Forward and backward, but for the gradient with respect to the images.
+    assert len(convolutions(text)) == 5
+    assert len(lines(text, "while")) == LOOPS
+
+
+@pytest.mark.slow
+def test_batch_norm_adds_statistics_to_what_is_sent():
+    program = programs.training(chips("v5e:2x2"), "VGG11bn", 128)
+    memory, text = compiled(program)
+    states, *_ = program.arguments
+    assert memory.alias_size_in_bytes >= size_of(states, 4)
+    assert all(" all-reduce" in line for line in collectives(text))
+    sent = sum(sum(sizes(line)) for line in collectives(text))
+    gradients = size_of(states.variables["params"]) + 2
+    statistics = size_of(states.variables["batch_stats"])  # forward, and their gradients backward
+    assert sent == gradients + 2 * statistics
+    assert len(convolutions(text)) == 3 * 8 - 1
+    assert len(lines(text, "while")) == LOOPS
+
+
+def test_a_measurement_convolves_images_and_their_copies_once():
+    program = programs.measurement(chips("v5e:2x2"), "LeNet", 50)
+    memory, text = compiled(program)
+    _, reference, *_ = program.arguments
+    assert memory.alias_size_in_bytes >= size_of(program.donated, 4)
+    assert len(convolutions(text)) == 2 * 2
+    # Sent are only the sums over images of the representations.
+    assert sum(sum(sizes(line)) for line in collectives(text)) == size_of(reference)
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    """Task 2 at the paper's size, a seed on each chip."""
+    return programs.sweep(chips("v5e:2x2"))
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_in_place_and_without_communication(sweep):
+    memory, text = compiled(sweep["advance"])
+    assert memory.alias_size_in_bytes >= size_of(sweep["advance"].donated, 4) / 4
+    assert memory.temp_size_in_bytes < 0.7 * memory.alias_size_in_bytes  # bfloat16 weights
+    assert not collectives(text)
+
+
+def test_a_look_at_a_sweep_neither_communicates_nor_copies_the_weights(sweep):
+    memory, text = compiled(sweep["look"])
+    assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**22
+    assert not collectives(text)
+
+
+@pytest.mark.slow
+def test_seeds_take_all_chips_of_a_slice_which_refuses_some():
+    def start(devices):
+        return programs.sweep(devices, width=8, train_points=64, validation_points=16)["start"]
+
+    slice_of_32 = chips("v5e:4x8")
+    compiled(start(slice_of_32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="all slice devices"):
+        compiled(start(slice_of_32[:10]))
