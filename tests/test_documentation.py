@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_torch", [True, False])
 def test_the_page_on_measuring_runs_from_top_to_bottom(without_torch, tmp_path, monkeypatch):
     """With timm; or, without it, with a network of ours in the place of timm's."""

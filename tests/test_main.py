@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -91,7 +90,6 @@ def test_killed_runs_resume_and_give_the_same_numbers(signals, uninterrupted, tm
     code, output = finished(*LONG, f"--workdir={tmp_path}")
     assert code == 0, output
     assert "Going on from epoch" in output
-    assert re.search(r"Programs compiled by earlier runs have saved \d+ s\.", output)
     assert numbers(tmp_path) == numbers(uninterrupted)
     expected = (uninterrupted / "metrics.jsonl").read_text()
     assert (tmp_path / "metrics.jsonl").read_text() == expected
@@ -101,7 +99,7 @@ def test_killed_runs_resume_and_give_the_same_numbers(signals, uninterrupted, tm
     ("limit", "named"),
     [
         pytest.param(200, "cannot write into", marks=pytest.mark.slow),
-        (2000, "checkpoints"),
+        pytest.param(2000, "checkpoints", marks=pytest.mark.slow),
         pytest.param(10_000, "results.json", marks=pytest.mark.slow),
         pytest.param(30_000, "receptive_field.png", marks=pytest.mark.slow),
     ],

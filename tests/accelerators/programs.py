@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from relstab_jax import layerwise, models
 from relstab_jax.experiments import scale_detection, train_images
-from relstab_jax.measures import driver, representations
+from relstab_jax.measures import representations, steps
 from relstab_jax.measures.noise import EqualNorm
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.problems import classification
@@ -104,11 +104,11 @@ def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
     features = layerwise._Layers(models.Layers(model), None, mean=True, channel_axis=-1)
     split = sharding_over(devices, "image")
     everywhere = NamedSharding(split.mesh, PartitionSpec())
-    *_, step = driver._compile(
+    *_, step = steps.compile_steps(
         features,
         stacked=True,
         paired=False,
-        copies=driver.Copies(Diffeomorphism(config.delta, config.cut), EqualNorm(), 1),
+        copies=steps.Copies(Diffeomorphism(config.delta, config.cut), EqualNorm(), 1),
         mesh=split.mesh,
         traced=True,
         map_axis=None,

@@ -19,7 +19,7 @@ def made():
     }
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["tpu", pytest.param("cuda", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "convolutions", "collectives"),
     [

@@ -85,6 +85,7 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
     np.testing.assert_allclose(found, filters.spectrum(w), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_displacement_field_is_measured_alone(lenet, weights, tmp_path):
     made = config(weights=str(weights), part="rotation", shuffles=1)
     found = measure.run(made, tmp_path).sel(state="trained", channels="all", seed=0)
