@@ -148,7 +148,7 @@ def measure(
             ],
             read,
             np.linspace(0, P - 1, REFERENCE_IMAGES).round().astype(int),
-            max(n for n in (1, 2, 4) if n <= b),
+            max(n for n in (1, 2, 4, 8) if n <= b),
             list(layers),
         )
         variance = jnp.zeros(stack if paired else (), dtype)
@@ -291,7 +291,7 @@ def _reference(
                 f"the representation {layer!r} of an image depends on the images beside it: put "
                 "the network in evaluation mode, batch-norm with running statistics, no dropout"
             )
-    for index in np.concatenate(others):
+    for index in (index for pair in others for index in pair):
         reference = add(reference, read(index))
     return reference
 
