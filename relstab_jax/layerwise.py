@@ -55,10 +55,9 @@ def measure(
 
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [layer], with leading dimensions
-        channels, where several are given, and network, for a stack. With `equivariance` E and
-        E_error. With shuffled channels
-        D_spread, G_spread and R_spread, their standard deviations over the orders. The functions of
-        `relstab_jax.plots` draw it.
+        channels, where several are given, and network, for a stack. With `equivariance`, E and
+        E_error too; with shuffled channels, D_spread, G_spread and R_spread, their standard
+        deviations over the orders. The functions of `relstab_jax.plots` draw it.
 
     Raises:
         InputError: for channels or layers that do not exist, and as
@@ -100,7 +99,7 @@ def measure(
                 yield {name: permute(of_order, w) for name, w in weights.items()}
 
     found = _measured(
-        _Layers(
+        Representations(
             network.features,
             (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers),
             "mean" in chosen,
@@ -167,7 +166,7 @@ def sensitivities(
             return {"networks": jax.vmap(models.shuffled)(keys, networks)}
 
         return _measured(
-            _Layers(models.Layers(model), None, mean=True, channel_axis=-1),
+            Representations(models.Layers(model), None, mean=True, channel_axis=-1),
             images,
             key,
             {"networks": networks},
@@ -198,7 +197,7 @@ def _joined(dim: str, datasets: Mapping[Any, xr.Dataset]) -> xr.Dataset:
 
 
 @dataclass(frozen=True)
-class _Layers:
+class Representations:
     """(weights, images) -> {channels: {layer: f}}, of all channels and of the mean channel.
 
     Attributes:
@@ -214,6 +213,7 @@ class _Layers:
     channel_axis: int
 
     def __call__(self, *arguments: Any) -> OrderedDict[str, OrderedDict[Any, Array]]:
+        """Returns the representations of (weights, images), or of (images,) for a function."""
         f = representations.named(self.features(*arguments))
         for pattern in self.layers or ():
             if not any(fnmatchcase(str(layer), pattern) for layer in f):
@@ -232,7 +232,7 @@ class _Layers:
 
 
 def _measured(
-    features: _Layers,
+    features: Representations,
     images: Any,
     key: Key[Array, "..."],
     weights: Mapping[str, PyTree],

@@ -1,8 +1,5 @@
 """Files are written completely or not at all, and a full disk is reported in one sentence."""
 
-import contextlib
-import resource
-
 import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
@@ -12,6 +9,7 @@ from relstab_jax.files import write_atomically
 from relstab_jax.runs import folder
 from relstab_jax.training import checkpoints
 from relstab_jax.training.metrics import MetricsLog
+from tests.full_disk import full_disk
 
 
 def test_a_file_is_written_completely_or_not_at_all(tmp_path):
@@ -22,17 +20,6 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     assert path.read_text() == "before"
 
 
-@contextlib.contextmanager
-def files_limited_to_8_bytes():
-    """Makes writing fail in this process, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def raises_write_error(name):
     message = rf"cannot write .*{name} \(File too large\): make room, and the same command goes on"
     return pytest.raises(WriteError, match=message)
@@ -40,20 +27,20 @@ def raises_write_error(name):
 
 def test_a_full_disk_is_one_sentence(tmp_path):
     log = MetricsLog(tmp_path, up_to_epoch=0)
-    with raises_write_error("metrics.jsonl"), files_limited_to_8_bytes():
+    with raises_write_error("metrics.jsonl"), full_disk():
         log.write({"epoch": 10, "loss": [0.5]})
-    with raises_write_error(r"events\.out\.tfevents\..*"), files_limited_to_8_bytes():
+    with raises_write_error(r"events\.out\.tfevents\..*"), full_disk():
         MetricsLog(tmp_path, up_to_epoch=0)
-    with raises_write_error("results.json"), files_limited_to_8_bytes():
+    with raises_write_error("results.json"), full_disk():
         write_atomically(tmp_path / "results.json", "0123456789")
     assert not (tmp_path / "results.json").exists()
     assert not list(tmp_path.glob("*.partial"))
     with (
         pytest.raises(InputError, match=r"cannot write into .* \(File too large\)"),
-        files_limited_to_8_bytes(),
+        full_disk(),
     ):
         folder.claim(tmp_path, ConfigDict({"width": 8}))
-    with raises_write_error(""), reporting_full_disk(tmp_path), files_limited_to_8_bytes():
+    with raises_write_error(""), reporting_full_disk(tmp_path), full_disk():
         (tmp_path / "other").write_text("0123456789")
     with pytest.raises(ZeroDivisionError), reporting_full_disk(tmp_path):
         raise ZeroDivisionError

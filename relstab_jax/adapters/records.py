@@ -58,7 +58,10 @@ def _arrays(output: Any) -> Iterator[tuple[str, Any]]:
 
 
 def record(module: Any, path: str, records: Records) -> None:
-    """Lets a module of which nobody else knows append what its calls return to `records`."""
+    """Makes a module append its path and what its calls return to `records`.
+
+    Its class changes, so give a copy.
+    """
     kind: Any = type(module)
 
     def call(self: Any, *inputs: Any, **options: Any) -> Any:

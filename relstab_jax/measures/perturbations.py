@@ -10,6 +10,7 @@ of `diffeomorphism.warp`, bilinearly, with positions outside the image clamped t
 along columns and y along rows, downwards.
 """
 
+import abc
 import math
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ WHOLE = "whole"  # displacement field, among the parts that a `Diffeomorphism` m
 _DIRECTIONS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 
 
-class Deformation:
+class Deformation(abc.ABC):
     """A perturbation that moves pixels: what follows from a random displacement field.
 
     Attributes:
@@ -36,9 +37,9 @@ class Deformation:
 
     interpolation: str = "linear"
 
+    @abc.abstractmethod
     def field(self, key: Key[Array, ""], size: int) -> Field:
         """Draws the displacement field (dx, dy), each [size, size], in pixels."""
-        raise NotImplementedError
 
     def __call__(
         self, key: Key[Array, ""], image: Float[Array, "*size_size_C"]

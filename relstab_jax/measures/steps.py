@@ -207,7 +207,7 @@ def distances(
     return _distances(reference, f, *each(of_copy, copies), counts)
 
 
-# Compiled also where the network is not.
+# These are compiled even where the network is not.
 
 
 @jax.jit

@@ -155,7 +155,7 @@ def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variab
 def layer_strides(
     *, size: int, filter_size: int, stride: int, depth: int, strided_layers: int | None = None
 ) -> tuple[int, ...]:
-    """Returns the stride of each layer of a network that is defined.
+    """Checks the geometry of a network, and returns the stride of each layer.
 
     Args:
         size: L, pixels of the input.

@@ -101,7 +101,7 @@ def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
     """Distances of all layers and of their mean channels, of a batch on each device."""
     config = importlib.import_module("configs.cifar10").get_config(name)
     model = train_images.network(config)
-    features = layerwise._Layers(models.Layers(model), None, mean=True, channel_axis=-1)
+    features = layerwise.Representations(models.Layers(model), None, mean=True, channel_axis=-1)
     split = sharding_over(devices, "image")
     everywhere = NamedSharding(split.mesh, PartitionSpec())
     *_, step = steps.compile_steps(

@@ -1,6 +1,3 @@
-import contextlib
-import resource
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +6,7 @@ import pytest
 from relstab_jax.errors import WriteError
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.snapshots import Snapshots
+from tests.full_disk import full_disk
 
 
 def state(step):
@@ -22,17 +20,6 @@ def folder(tmp_path):
         checkpoints.save(step, state(step))
     checkpoints.close()
     return tmp_path
-
-
-@contextlib.contextmanager
-def full_disk():
-    """Makes all writing fail in this process, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 LIKE = jax.eval_shape(lambda: state(1))
