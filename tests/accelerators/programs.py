@@ -1,12 +1,14 @@
 """The programs of this package and the shapes of their arguments, for devices that are not here."""
 
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
 import numpy as np
+from jax.experimental.topologies import get_topology_desc
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from relstab_jax import layerwise, models
@@ -44,13 +46,25 @@ def shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
+def chips(topology: str) -> Sequence[Any]:
+    """TPU chips that are not here, four of each host."""
+    variables = {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    with mock.patch.dict(os.environ, variables):
+        return get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
 def sharding_over(devices: Sequence[Any], axis: str) -> NamedSharding:
     return NamedSharding(Mesh(np.array(devices), (axis,)), PartitionSpec(axis))
 
 
-def sweep(devices: Sequence[Any], **fields: Any) -> dict[str, Program]:
-    """The training of Task 2 in the paper's setting but for `fields`, a seed on each device."""
-    config = importlib.import_module("configs.task2").get_config()
+def sweep(devices: Sequence[Any], task: int = 2, **fields: Any) -> dict[str, Program]:
+    """The training of a task in the paper's setting but for `fields`, a seed on each device."""
+    config = importlib.import_module(f"configs.task{task}").get_config()
     config.update(fields, seeds=tuple(range(len(devices))))
     here, there = (sharding_over(d, "seed") for d in (jax.devices()[:1], devices))
     keys, points = scale_detection.prepare(config, here)
@@ -66,9 +80,16 @@ def sweep(devices: Sequence[Any], **fields: Any) -> dict[str, Program]:
     }
 
 
+def configured(name: str) -> tuple[Any, int]:
+    """Returns the configuration of a network, lower-case on ImageNet, and the images' pixels."""
+    data = "imagenet" if name.islower() else "cifar10"
+    config = importlib.import_module(f"configs.{data}").get_config(name)
+    return config, 224 if name.islower() else 32
+
+
 def training(devices: Sequence[Any], name: str, batch: int) -> Program:
-    """Steps of a network on CIFAR-10."""
-    config = importlib.import_module("configs.cifar10").get_config(name)
+    """Steps of a network: on CIFAR-10 in memory, or one on a batch of ImageNet's stream."""
+    config, size = configured(name)
     sizes = Sizes(45_000, config.epochs, batch, config.evaluation_batch_size)
     compiled = {}
     pmap = jax.pmap
@@ -86,20 +107,25 @@ def training(devices: Sequence[Any], name: str, batch: int) -> Program:
         )
     keys = jax.random.split(jax.random.key(0), 1)
     state = shapes(jax.eval_shape(made.start, keys))
-    image = 32, 32, 3
-    memory = (
-        data_parallel.Rows(of((50_000, np.prod(image)), np.uint8), image),
-        of((50_000,), np.int32),
-    )
-    numbers = of((len(devices), 1, sizes.steps_per_epoch, batch // len(devices)), np.int32)
-    batches = Batch(numbers, None, None)
+    image = size, size, 3
+    if name.islower():
+        each = len(devices), 1, 1, batch // len(devices)
+        numbers, labels = of(each, np.int32), of(each, np.int32)
+        memory, batches = None, Batch(numbers, of((*each, *image), np.uint8), labels)
+    else:
+        numbers = of((len(devices), 1, sizes.steps_per_epoch, batch // len(devices)), np.int32)
+        batches = Batch(numbers, None, None)
+        memory = (
+            data_parallel.Rows(of((50_000, np.prod(image)), np.uint8), image),
+            of((50_000,), np.int32),
+        )
     arguments = state, memory, batches, shapes(keys), 0, 1
     return Program(compiled["train"], arguments, donated=state)
 
 
 def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
     """Distances of all layers and of their mean channels, of a batch on each device."""
-    config = importlib.import_module("configs.cifar10").get_config(name)
+    config, size = configured(name)
     model = train_images.network(config)
     features = layerwise.Representations(models.Layers(model), None, mean=True, channel_axis=-1)
     split = sharding_over(devices, "image")
@@ -114,12 +140,12 @@ def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
         map_axis=None,
     )
     variables = jax.eval_shape(model.init, jax.random.key(0))
-    layers = representations.shapes(features, variables, np.zeros((1, 32, 32, 3), np.float32))
+    layers = representations.shapes(features, variables, np.zeros((1, size, size, 3), np.float32))
     networks = jax.tree.map(lambda a: of((1, *a.shape), a.dtype), variables)
     reference = [of((1, *f.shape[1:]), f.dtype) for f in layers.values()]
     P = batch * len(devices)
     of_network = networks, reference, reference, jax.random.key(0), of((), np.float32)
-    of_images = of((P, 32, 32, 3), np.float32), of((P,), np.int32), of((P,), np.float32)
+    of_images = of((P, size, size, 3), np.float32), of((P,), np.int32), of((P,), np.float32)
     arguments = *shapes(of_network, everywhere), *shapes(of_images, split)
     return Program(step, arguments, donated=reference)
 

@@ -7,9 +7,9 @@ import re
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
-from jax.experimental.topologies import get_topology_desc
 
 from tests.accelerators import programs
+from tests.accelerators.programs import chips
 
 MEMORY = 16e9  # bytes of a chip
 LOOPS = 2  # of a training: over steps, and over the images that a TPU crops, one by one
@@ -18,20 +18,6 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
     reason="the compiler for TPUs, libtpu, is not installed (extra `tpu`)",
 )
-
-
-def chips(topology):
-    """Chips that are not here, four of each host."""
-    variables = {
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        return get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
 @pytest.fixture(autouse=True)

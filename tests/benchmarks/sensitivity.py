@@ -27,25 +27,26 @@ from relstab_jax.measures.driver import measure
 from tests import torch_networks
 
 BATCH = 100  # images of a forward pass
+ON_GPU = torch.cuda.is_available() and jax.default_backend() != "cpu"
+DEVICE = "cuda" if ON_GPU else "cpu"  # of PyTorch
 
 
 def deform(image: torch.Tensor, cut: int = 3, delta: float = 1.0) -> torch.Tensor:
     """One maximum-entropy diffeomorphism of one image [C, n, n], bilinear."""
     n = image.shape[-1]
-    x = torch.linspace(0, 1, n, dtype=image.dtype)
-    k = torch.arange(1, cut + 1, dtype=image.dtype)
+    like = {"dtype": image.dtype, "device": image.device}
+    x = torch.linspace(0, 1, n, **like)
+    k = torch.arange(1, cut + 1, **like)
     i, j = torch.meshgrid(k, k, indexing="ij")
     r = (i**2 + j**2).sqrt()
     e = (r < cut + 0.5) / r
     s = torch.sin(math.pi * x[:, None] * k[None])
     T = 4 * delta**2 / (math.pi * n**2 * math.log(cut))
     dx, dy = (
-        T**0.5 * n * torch.einsum("ij,xi,yj->yx", torch.randn(cut, cut, dtype=x.dtype) * e, s, s)
+        T**0.5 * n * torch.einsum("ij,xi,yj->yx", torch.randn(cut, cut, **like) * e, s, s)
         for _ in range(2)
     )
-    rows, columns = torch.meshgrid(
-        torch.arange(n, dtype=x.dtype), torch.arange(n, dtype=x.dtype), indexing="ij"
-    )
+    rows, columns = torch.meshgrid(torch.arange(n, **like), torch.arange(n, **like), indexing="ij")
     xn, yn = (columns - dx).clamp(0, n - 1), (rows - dy).clamp(0, n - 1)
     xf, yf, xc, yc = xn.floor().long(), yn.floor().long(), xn.ceil().long(), yn.ceil().long()
     xv, yv = xn - xf, yn - yf
@@ -64,12 +65,12 @@ def stability(f: torch.Tensor, f_perturbed: torch.Tensor) -> float:
 
 def published(images: np.ndarray, dtype: torch.dtype) -> float:
     """Returns the seconds of the published way."""
-    network = torch_networks.VGG(batch_norm=False).to(dtype).eval()
+    network = torch_networks.VGG(batch_norm=False).to(DEVICE, dtype).eval()
     kept: list[torch.Tensor] = []
     for module in network.modules():
         if isinstance(module, torch.nn.ReLU):
             module.register_forward_hook(lambda _, __, f: kept.append(f.clone()))
-    x = torch.tensor(images.transpose(0, 3, 1, 2), dtype=dtype)
+    x = torch.tensor(images.transpose(0, 3, 1, 2), dtype=dtype, device=DEVICE)
     began = time.perf_counter()
     with torch.no_grad():
         deformed = torch.stack([deform(image) for image in x])
@@ -123,7 +124,7 @@ def main() -> None:
         jax.block_until_ready(measure(model.features, x, jax.random.key(1), networks=stack))
         return time.perf_counter() - began
 
-    module = torch_networks.VGG(batch_norm=False).eval()
+    module = torch_networks.VGG(batch_norm=False).eval().to(DEVICE)
     relus = [name for name, part in module.named_modules() if isinstance(part, torch.nn.ReLU)]
     of_torch = from_torch_module(module)
 
@@ -132,9 +133,10 @@ def main() -> None:
         with torch.no_grad():
             for _ in range(3):
                 for start in range(0, P, BATCH):
-                    module(
-                        torch.from_numpy(x[start : start + BATCH]).permute(0, 3, 1, 2).contiguous()
-                    )
+                    some = torch.from_numpy(x[start : start + BATCH]).to(DEVICE)
+                    module(some.permute(0, 3, 1, 2).contiguous())
+            if ON_GPU:
+                torch.cuda.synchronize()
         return time.perf_counter() - began
 
     def module_by_us() -> float:
