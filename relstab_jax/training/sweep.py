@@ -121,7 +121,8 @@ def compile_sweep(
         state: TrainState, data: Data, epoch: Int[Array, ""]
     ) -> tuple[dict[str, Array], Metrics]:
         """Returns the fields that a look changes: the others, the weights, need not be copied."""
-        epoch = epoch.astype(state.epochs.dtype)
+        training = state.epochs == 0
+        epoch = jnp.where(training, epoch.astype(state.epochs.dtype), state.epochs)
         step = epoch * steps_per_epoch
         points, labels = data.validation
         decay = descent.decay_after(step - state.since)
@@ -133,13 +134,15 @@ def compile_sweep(
         finite = [jnp.isfinite(state.loss)] + [
             jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)
         ]
-        training = state.epochs == 0
+        margins = ahead.margins(state, data, step[None])[0]
         unforeseen = state.unforeseen
         if descent.ahead:
-            margins = ahead.margins(state, data, step[None])[0]
             found = ahead.unforeseen(state, jnp.arange(train_points), margins, step)
             unforeseen += jnp.where(training, found, 0)
-        diverged = state.diverged | ~jnp.stack(finite).all()
+        # Where no ReLU of a layer is active, its filters have no gradient any more.
+        outputs = data.labels.astype(margins.dtype) * margins
+        dead = jnp.ptp(outputs) <= descent.rounding * abs(outputs).max()
+        diverged = state.diverged | dead | ~jnp.stack(finite).all()
         stop = (
             data.padding
             | diverged

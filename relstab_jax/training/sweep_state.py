@@ -96,7 +96,8 @@ class TrainState(NamedTuple):
         unforeseen: number of checked margins below their bound.
         interpolation_epoch: e*; 0 before it.
         epochs: at which the seed stopped; 0 while it trains.
-        diverged: whether it stopped because its loss was not finite.
+        diverged: whether it stopped because its loss was not finite, or because it was dead: its
+            outputs were the same for all training points, from which it does not recover.
     """
 
     variables: Variables

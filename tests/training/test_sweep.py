@@ -193,9 +193,12 @@ def test_chunks_do_not_change_the_numbers_and_compile_once():
 
 
 def with_loss(state, data, losses_, margins):
-    """Seeds of given training loss, with outputs `margin` · label on all validation points."""
-    variables = jax.tree.map(jnp.zeros_like, state.variables)
-    variables["params"]["readout"]["bias"] = jnp.array(margins)[:, None]
+    """Seeds of given training loss, with outputs near `margin` · label on the validation points."""
+    variables = jax.tree.map(lambda a: a, state.variables)
+    variables["params"]["readout"] = {
+        "kernel": variables["params"]["readout"]["kernel"] * 1e-2,  # the outputs are not all equal
+        "bias": jnp.array(margins)[:, None],
+    }
     ones = (data.validation[0], jnp.ones_like(data.validation[1]))
     return state._replace(variables=variables, loss=jnp.array(losses_)), data._replace(
         validation=ones
@@ -238,6 +241,32 @@ def test_the_networks_of_a_step_have_decayed_until_it_or_until_they_stopped():
         np.testing.assert_allclose(found["params"][name]["kernel"], expected, rtol=1e-6)
     readout = state.variables["params"]["readout"]
     assert_same(found["params"]["readout"], jax.device_get(readout), rtol=0, atol=0)
+
+
+def test_looks_at_a_stopped_seed_show_it_as_it_stopped():
+    made, state, data = compiled([0, 1, 2])
+    state = made.advance(state, data, 0, 12)._replace(epochs=jnp.array([2, 2, 2], jnp.int32))
+    _, first = made.look(state, data, 2)
+    _, later = made.look(state, data, 2000)
+    jax.tree.map(np.testing.assert_array_equal, later, first)
+    assert not later.diverged.any()
+
+
+def test_a_dead_seed_stops_and_is_marked():
+    """Of a large step no unit of a layer may be left active; then the filters never change."""
+    made, state, data = compiled([0, 1, 2])
+    state = made.advance(state, data, 0, 12)
+    state.variables["params"]["conv2"]["bias"] = (
+        state.variables["params"]["conv2"]["bias"].at[1].set(-1e3)
+    )
+    before = jax.device_get(state.variables["params"]["conv1"]["kernel"])
+    state = made.advance(state, data, 12, 24)
+    after = made.variables(state, 24)["params"]["conv1"]["kernel"]
+    decayed = before[1] * DESCENT.decay ** (24 - 12)
+    np.testing.assert_allclose(after[1], decayed, rtol=1e-5)
+    state, look = made.look(state, data, 4)
+    np.testing.assert_array_equal(look.diverged, [False, True, False])
+    np.testing.assert_array_equal(state.epochs, [0, 4, 0])
 
 
 def test_a_diverging_seed_is_marked_and_touches_no_other():
