@@ -8,6 +8,8 @@ import xarray as xr
 from relstab_jax.config import differences
 from relstab_jax.errors import InputError
 
+MISSING = {"noise": 0.0}  # of configurations without the field
+
 
 def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     """Gathers the results of several runs, for Figs. 1, 7, 8 and 10 among others.
@@ -104,7 +106,7 @@ def _fields(datasets: Sequence[xr.Dataset], sizes: Sequence[int]) -> dict[str, t
     configs = [dataset.attrs["config"] for dataset in datasets]
     coords = {}
     for name in configs[0]:
-        values = [config.get(name) for config in configs]
+        values = [config.get(name, MISSING.get(name)) for config in configs]
         is_plain = all(isinstance(value, str | int | float) for value in values)
         if is_plain and (name in ("network", "noise") or len(set(values)) > 1):
             coords[name] = ("member", np.repeat(values, sizes))

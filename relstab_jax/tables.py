@@ -137,6 +137,9 @@ def measure(dataset: xr.Dataset) -> str:
             number = f"{value:.4g} ± {plus_minus:.2g}" if value == value else "—"
             row += f"{number:>21s}"
         rows.append(row)
+    if "test_error" in dataset:
+        errors = " ".join(f"{error:.4f}" for error in dataset.test_error.values)
+        rows += ["", f"test error by seed {errors}, of {int(dataset.test_points[0])} images"]
     return "\n".join(rows)
 
 

@@ -7,7 +7,7 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -46,6 +46,8 @@ class Photographs:
         std: their standard deviation, for each channel.
         normalised: whether `read` returns normalised images.
         note: where the images are from and what is assumed about them.
+        label: number -> the label of an image; None where labels are not known.
+        classes: number of classes of the labels.
     """
 
     def __init__(
@@ -58,11 +60,19 @@ class Photographs:
         std: Sequence[float],
         normalised: bool,
         note: str,
+        label: Callable[[int], int] | None = None,
+        classes: int = 0,
     ):
         self._read, self._chosen, self._normalised = read, chosen, normalised
         self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
         self.shape = (len(chosen), size, size, channels)
         self.note = note
+        self._label, self.classes = label, classes
+
+    @property
+    def labels(self) -> Int[np.ndarray, " P"] | None:
+        """The labels of the images, where they are known."""
+        return self._label and np.array([self._label(int(n)) for n in self._chosen])
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -221,16 +231,29 @@ def find(
         )
     chosen = np.linspace(0, found.number - 1, number).astype(int)
     note = f"{number} of the {found.number} images of {source}: {found.assumed}"
-    return Photographs(found.read, chosen, size, channels, mean, std, found.normalised, note)
+    return Photographs(
+        found.read,
+        chosen,
+        size,
+        channels,
+        mean,
+        std,
+        found.normalised,
+        note,
+        found.label,
+        found.classes,
+    )
 
 
 class _Found(NamedTuple):
-    """Images of a source: their number, how to read one, and what is assumed about them."""
+    """Images of a source: their number, how to read one, what is assumed about them, and labels."""
 
     number: int
     read: Read
     assumed: str
     normalised: bool = False
+    label: Callable[[int], int] | None = None
+    classes: int = 0
 
 
 def _folder(path: pathlib.Path) -> _Found:
@@ -332,7 +355,7 @@ def _array(path: pathlib.Path, split: str) -> _Found:
 
 def _tfds_set(name: str, split: str, data_dir: str | None) -> _Found:
     try:
-        examples = prepared(name, split, data_dir)
+        examples: Any = prepared(name, split, data_dir)
     except InputError as error:
         raise InputError(f"images={name!r} is not a folder, and {error}") from error
 
@@ -343,4 +366,8 @@ def _tfds_set(name: str, split: str, data_dir: str | None) -> _Found:
         ):
             return decode(image)
 
-    return _Found(len(examples), read, f"{split}, pixels in the range of their type")
+    found = _Found(len(examples), read, f"{split}, pixels in the range of their type")
+    label = dict(examples.dataset_info.features.items()).get("label")
+    if classes := getattr(label, "num_classes", 0):
+        return found._replace(label=lambda n: int(examples[n]["label"]), classes=classes)
+    return found

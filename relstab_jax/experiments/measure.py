@@ -49,6 +49,7 @@ FIELDS = {
     "seeds": SEEDS,
     "measure_batch_size": optional(whole()),
 }
+ERROR_BATCH = 100  # images at a time
 MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
@@ -132,7 +133,9 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer],
         as of `layerwise.sensitivities`; spectrum, eigenvalue and frequency_content, as of
-        `layerwise.spectra`. States are init, a random network, and, with weights, trained.
+        `layerwise.spectra`. States are init, a random network, and, with weights, trained. Of
+        weights with a head, on a TFDS set with labels for it, also test_error, on the images that
+        are measured, and their number test_points [seed].
     """
     del workdir
     model, trained = network(config)
@@ -157,4 +160,28 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         batch_size=config.measure_batch_size,
         progress=True,
     )
-    return xr.merge([measured, layerwise.spectra(states, seeds)])
+    parts = [measured, layerwise.spectra(states, seeds)]
+    if trained is not None and "output" in measured.layer:
+        parts.append(errors(model, states["trained"], measured_on))
+    return xr.merge(parts)
+
+
+def errors(model: Model, networks: Variables, measured_on: photographs.Photographs) -> xr.Dataset:
+    """Returns test_error and test_points [seed] of classifiers of the images, else nothing.
+
+    Args:
+        model: the network.
+        networks: its variables, with a leading axis [S].
+        measured_on: the images.
+    """
+    labels, P = measured_on.labels, len(measured_on)
+    outputs = jax.jit(jax.vmap(model.apply, (0, None)))
+    shape = jax.eval_shape(outputs, networks, measured_on[0][None]).shape
+    if labels is None or shape[-1] != measured_on.classes:
+        return xr.Dataset()
+    batches = [range(start, min(start + ERROR_BATCH, P)) for start in range(0, P, ERROR_BATCH)]
+    with jax.default_matmul_precision("highest"):
+        found = [outputs(networks, np.stack([measured_on[n] for n in batch])) for batch in batches]
+    test_error = (np.concatenate(found, axis=1).argmax(-1) != labels).mean(axis=1)
+    points = np.full(len(test_error), P)
+    return xr.Dataset({"test_error": ("seed", test_error), "test_points": ("seed", points)})

@@ -248,7 +248,8 @@ def looks(gathered: xr.Dataset) -> dict[str, tuple[str, str]]:
 
 def comparable(gathered: xr.Dataset) -> bool:
     """Returns whether networks share their data, with at least three of them at each noise."""
-    data = {run["config"].get("data") for run in gathered.attrs["runs"]}
+    configs = [run["config"] for run in gathered.attrs["runs"]]
+    data = {config.get("data") or config.get("images") for config in configs}
     return len(data) == 1 and min(len(at.member) for _, at in gathered.groupby("noise")) >= 3
 
 

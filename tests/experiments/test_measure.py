@@ -85,6 +85,24 @@ def test_values_are_those_of_the_network_alone(measured, lenet):
     np.testing.assert_allclose(found, filters.spectrum(w), rtol=1e-5)
 
 
+def test_the_error_is_that_of_the_measured_images(measured, tmp_path):
+    assert "test_error" not in measured  # of a network with 7 outputs, for 10 classes
+    made = config(network="DenseNetL2", measure_points=50)
+    model, _ = measure.network(made)
+    networks = jax.vmap(model.init)(jax.random.split(jax.random.key(1), 2))
+    found = measure.errors(model, networks, measure.images(made))
+    pixels, labels = images.load("cifar10", "test", TFDS)
+    x = images.normalise(pixels, images.CIFAR10_MEAN, images.CIFAR10_STD)
+    for seed in range(2):
+        logits = model.apply(jax.tree.map(lambda a, n=seed: a[n], networks), x)
+        expected = np.mean(np.argmax(logits, axis=1) != labels)
+        assert found.test_error[seed] == expected
+        assert 0.5 < expected < 1
+    assert found.test_points.values.tolist() == [50, 50]
+    tabled = tables.measure(measured.assign(test_error=("seed", [0.25]), test_points=("seed", [6])))
+    assert "test error by seed 0.2500, of 6 images" in tabled
+
+
 @pytest.mark.slow
 def test_a_part_of_the_displacement_field_is_measured_alone(lenet, weights, tmp_path):
     made = config(weights=str(weights), part="rotation", shuffles=1)
