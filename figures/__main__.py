@@ -9,8 +9,9 @@ from figures import script
 from relstab_jax import plots
 
 SCRIPTS = (
-    *("fig01_left", "fig01_centre_right", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07"),
-    *("fig08", "fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "parts", "along_training"),
+    *("fig01_left", "fig01_centre", "fig01_centre_right", "fig02", "fig03", "fig04", "fig05"),
+    *("fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12", "fig13", "fig14"),
+    *("parts", "along_training"),
 )
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m figures.fig03 RESULTS...
 from figures import script
 from relstab_jax import plots
 
-RESULTS = ("cifar10-vgg11bn-laptop.json", "measure-vgg16.json", "measure-resnet20.json")
+RESULTS = ("cifar10-vgg11bn.json", "measure-vgg16.json", "measure-resnet20.json")
 draw = script.of_results(plots.depth)
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from figures import script
 from relstab_jax import plots
 
 RESULTS = (
-    "cifar10-lenet-laptop.json",
+    "cifar10-lenet.json",
     "measure-resnet56.json",
     "scale_detection_2d-alexnet-laptop.json",
 )

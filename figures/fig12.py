@@ -7,8 +7,8 @@ from figures import script
 from relstab_jax import plots
 
 RESULTS = (
-    "cifar10-vgg11bn-laptop.json",
-    "cifar10-lenet-laptop.json",
+    "cifar10-vgg11bn.json",
+    "cifar10-lenet.json",
     "measure-vgg16.json",
     "scale_detection_2d-vgg11bn-laptop.json",
     "scale_detection_2d-alexnet-laptop.json",
