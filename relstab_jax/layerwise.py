@@ -4,7 +4,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -98,13 +97,12 @@ def measure(
                 of_order = key_of(shuffle_key, order)
                 yield {name: permute(of_order, w) for name, w in weights.items()}
 
+    patterns = (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers)
+    features = network.features
+    if patterns is not None and network.select:
+        features = network.select(patterns)
     found = _measured(
-        Representations(
-            network.features,
-            (layers,) if isinstance(layers, str) else None if layers is None else tuple(layers),
-            "mean" in chosen,
-            network.channel_axis,
-        ),
+        Representations(features, patterns, "mean" in chosen, network.channel_axis),
         images,
         key,
         weights,
@@ -216,13 +214,13 @@ class Representations:
         """Returns the representations of (weights, images), or of (images,) for a function."""
         f = representations.named(self.features(*arguments))
         for pattern in self.layers or ():
-            if not any(fnmatchcase(str(layer), pattern) for layer in f):
+            if not any(representations.matches(layer, (pattern,)) for layer in f):
                 known = some(list(map(str, f)), at_most=8)
                 raise InputError(f"layers={pattern!r} matches no layer: the network has {known}")
         f = OrderedDict(
             (layer, x)
             for layer, x in f.items()
-            if self.layers is None or any(fnmatchcase(str(layer), p) for p in self.layers)
+            if self.layers is None or representations.matches(layer, self.layers)
         )
         found = OrderedDict(all=f)
         if self.mean:

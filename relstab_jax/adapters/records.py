@@ -35,14 +35,19 @@ def named(records: Records) -> OrderedDict[str, Any]:
     second output of a module that is called twice is "path#2", parts of an output are "path.part",
     and the output of the network comes last, as "output".
     """
+    return OrderedDict((name, x) for name, (_, x) in placed(records).items())
+
+
+def placed(records: Records) -> OrderedDict[str, tuple[int, Any]]:
+    """Returns the arrays of `named`, each with the place of its record among the records."""
     found = OrderedDict()
     calls: dict[str, int] = {}
-    for module, output in records:
+    for place, (module, output) in enumerate(records):
         calls[module] = calls.get(module, 0) + 1
         name = module if calls[module] == 1 else f"{module}#{calls[module]}"
         for part, x in _arrays(output):
-            if not module or all(x is not other for other in found.values()):
-                found[".".join(filter(None, (name or OUTPUT, part)))] = x
+            if not module or all(x is not other for _, other in found.values()):
+                found[".".join(filter(None, (name or OUTPUT, part)))] = place, x
     return found
 
 

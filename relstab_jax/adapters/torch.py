@@ -1,7 +1,8 @@
 """Networks of PyTorch, computed by PyTorch itself."""
 
+import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,8 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from relstab_jax.adapters.records import Records, of_batch
+from relstab_jax.adapters.records import Records, of_batch, placed
 from relstab_jax.errors import InputError
+from relstab_jax.measures.representations import matches
 from relstab_jax.models.model import orders
 from relstab_jax.models.network import Network
 
@@ -41,12 +43,13 @@ def from_torch_module(module: Any) -> Network:
     }
     device = next(iter(module.state_dict().values()), torch.empty(0)).device
 
-    def forward(variables: Mapping[str, Any], images: Array) -> Records:
+    def forward(variables: Mapping[str, Any], images: Array, kept: set[int] | None) -> Records:
+        """Returns what all modules return: None in place of what is at other than kept places."""
         records: Records = []
 
         def recorded(name: str, part: Any, inputs: Any, output: Any) -> None:
             del part, inputs
-            records.append((name, output))
+            records.append((name, output if kept is None or len(records) in kept else None))
 
         x = torch.from_dlpack(images).to(device).permute(0, 3, 1, 2).contiguous()
         hooks = [
@@ -66,9 +69,24 @@ def from_torch_module(module: Any) -> Network:
                 part.inplace = True
         return records
 
-    def features(variables: Mapping[str, Any], images: Array) -> Mapping[str, Array]:
-        found = of_batch(partial(forward, variables), images)
-        return type(found)((name, _to_jax(x)) for name, x in found.items())
+    @functools.cache
+    def select(layers: tuple[str, ...]) -> Callable[..., Mapping[str, Array]]:
+        kept: set[int] | None = None  # known after the first call
+
+        def recorded(variables: Mapping[str, Any], images: Array) -> Records:
+            nonlocal kept
+            records = forward(variables, images, kept)
+            if kept is None:
+                kept = {
+                    place for name, (place, _) in placed(records).items() if matches(name, layers)
+                }
+            return records
+
+        def features(variables: Mapping[str, Any], images: Array) -> Mapping[str, Array]:
+            found = of_batch(partial(recorded, variables), images)
+            return type(found)((name, _to_jax(x)) for name, x in found.items())
+
+        return features
 
     def shuffled(key: Key[Array, ""], variables: Mapping[str, Any]) -> Mapping[str, Any]:
         channels = {name: part.weight.shape[1] for name, part in convolutions.items()}
@@ -79,12 +97,13 @@ def from_torch_module(module: Any) -> Network:
         }
 
     return Network(
-        features,
+        select(("*",)),
         dict(module.state_dict()),
         type(module).__name__,
         shuffled,
         channel_axis=1,
         traced=False,
+        select=select,
     )
 
 

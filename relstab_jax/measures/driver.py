@@ -42,7 +42,7 @@ _MIXED = 0.01  # relative change of a sum over images that no rounding explains
 
 # Bytes of representations at a time. Larger batches are no faster on a CPU; elsewhere it is a part
 # of the device's memory.
-_CPU_BYTES = 2**29
+_CPU_BYTES = 2**27
 _DEVICE_PART = 0.2
 
 

@@ -1,7 +1,8 @@
 """Representations of a network: any pytree of arrays, named by their paths."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -11,6 +12,11 @@ from jax.tree_util import DictKey, keystr, tree_flatten_with_path
 from jaxtyping import Array, Float, PyTree
 
 from relstab_jax.errors import InputError
+
+
+def matches(layer: Any, patterns: Iterable[str]) -> bool:
+    """Returns whether a layer has one of some names, or matches a pattern, such as "conv*"."""
+    return any(fnmatchcase(str(layer), pattern) for pattern in patterns)
 
 
 def named(representations: PyTree) -> OrderedDict[Any, Array]:

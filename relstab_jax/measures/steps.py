@@ -230,7 +230,7 @@ def relative_changes(xs: list[Array], ys: list[Array]) -> list[Float[Array, ""]]
 def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]:
     """Returns ‖f(copy) - f(x)‖² of two copies, one after the other, of b images."""
     return [
-        squared_norms(x_copies - jnp.concatenate([x, x])).reshape(2, -1)
+        jnp.stack([squared_norms(copy - x) for copy in jnp.split(x_copies, 2)])
         for x, x_copies in zip(map(in_full, f), map(in_full, f_copies), strict=True)
     ]
 

@@ -19,6 +19,8 @@ class Network:
             input channels in a random order (Fig. 3). None where its filters are not known.
         channel_axis: of the maps among the representations, which have four axes.
         traced: whether JAX can trace `features`; if not, it is called on concrete JAX arrays.
+        select: names or patterns of layers -> `features` that keep no others in memory, the same
+            function for the same layers. None where JAX computes only what is used anyway.
     """
 
     features: Callable[[PyTree, Any], Mapping[str, Any]]
@@ -27,6 +29,7 @@ class Network:
     shuffled: Callable[[Key[Array, ""], PyTree], PyTree] | None = None
     channel_axis: int = -1
     traced: bool = True
+    select: Callable[[tuple[str, ...]], Callable[[PyTree, Any], Mapping[str, Any]]] | None = None
 
     def __call__(self, images: Any) -> Mapping[str, Any]:
         """Returns the representations of images [P, size, size, C]."""

@@ -1,7 +1,9 @@
 """The programs of this package and the shapes of their arguments, for devices that are not here."""
 
 import importlib
+import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest import mock
@@ -152,3 +154,20 @@ def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
 
 def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(map(int, shape)), dtype)
+
+
+def lines(text: str, operation: str) -> list[str]:
+    """Returns the lines of a compiled program with an operation."""
+    return [line for line in text.splitlines() if re.search(rf" ({operation})\(", line)]
+
+
+def collectives(text: str) -> list[str]:
+    """Returns the lines of a compiled program that send something to other devices."""
+    names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|send|recv"
+    return lines(text, rf"({names})(-start)?")
+
+
+def sizes(line: str) -> list[int]:
+    """The sizes of the arrays that an operation makes."""
+    made = re.split(r" [\w-]+\(", line.split(" = ")[1])[0]
+    return [math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", made)]

@@ -2,14 +2,13 @@
 
 import importlib.util
 import math
-import re
 
 import jax
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from tests.accelerators import programs
-from tests.accelerators.programs import chips
+from tests.accelerators.programs import chips, collectives, lines, sizes
 
 MEMORY = 16e9  # bytes of a chip
 LOOPS = 2  # of a training: over steps, and over the images that a TPU crops, one by one
@@ -39,21 +38,6 @@ def compiled(program):
     assert memory.argument_size_in_bytes + new < MEMORY
     assert "f64[" not in text
     return memory, text
-
-
-def lines(text, operation):
-    return [line for line in text.splitlines() if re.search(rf" ({operation})\(", line)]
-
-
-def collectives(text):
-    names = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|send|recv"
-    return lines(text, rf"({names})(-start)?")
-
-
-def sizes(line):
-    """The sizes of the arrays that an operation makes."""
-    made = re.split(r" [\w-]+\(", line.split(" = ")[1])[0]
-    return [math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", made)]
 
 
 def convolutions(text):

@@ -52,6 +52,20 @@ def test_torchvisions_networks_are_measured_as_our_own(name):
         np.testing.assert_allclose(theirs[variable], same[variable], rtol=1e-4, err_msg=variable)
 
 
+def test_only_the_chosen_layers_are_kept_in_memory():
+    torch.manual_seed(0)
+    network = from_torch_module(torchvision.models.resnet18(num_classes=10).eval())
+    images = jnp.asarray(IMAGES)
+    everything = network(images)
+    chosen = network.select(("layer1.*.relu", "output"))
+    assert network.select(("layer1.*.relu", "output")) is chosen  # so that nothing compiles again
+    chosen(network.variables, images)  # finds out which they are
+    kept = chosen(network.variables, images)
+    assert list(kept) == ["layer1.0.relu", "layer1.1.relu", "output"]
+    for layer, x in kept.items():
+        np.testing.assert_array_equal(x, everything[layer])
+
+
 @pytest.mark.parametrize(
     ("name", "options", "maps"),
     [("convnext_atto", {}, True), ("vit_tiny_patch16_224", {"img_size": 64}, False)],

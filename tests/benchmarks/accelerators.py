@@ -9,11 +9,12 @@ the memory of a device, and the time that they take at the least,
 
     predicted = max(operations / peak of the precision, bytes / bandwidth of the memory),
 
-on each accelerator of the table `PEAKS`. Programs are the trainings at their configurations'
-batches, at tensorfloat32, and sweeps (one seed, without looking ahead) and measurements, at
-float32. The compiler counts what a call does but once as part of a step. For a TPU that is not here
-it compiles at bfloat16: it counts the same operations in a fraction of the time. Measured is the
-median of five calls, each of as many steps as take a second.
+on each accelerator of the table `PEAKS`; and what a device sends to others, which takes about
+2 x bytes / bandwidth of the links more. Programs are trainings with a batch of their configuration
+on each device, at tensorfloat32, and sweeps (a seed on each, without looking ahead) and
+measurements, at float32. The compiler counts what a call does but once as part of a step. For a TPU
+that is not here it compiles at bfloat16: it counts the same operations in a fraction of the time.
+Measured is the median of five calls, each of as many steps as take a second.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 
 from relstab_jax.training.devices import one_device_per_core
 from tests.accelerators import programs
+from tests.accelerators.programs import sizes
 
 
 class Peak(NamedTuple):
@@ -65,7 +67,10 @@ def training(name: str, batch: int) -> Case:
         state = function(*others, 0, steps)
         return state, *arguments[1:]
 
-    return Case("tensorfloat32", lambda devices: programs.training(devices, name, batch), run)
+    def made(devices: Any) -> programs.Program:
+        return programs.training(devices, name, batch * len(devices))
+
+    return Case("tensorfloat32", made, run)
 
 
 def measurement(name: str, batch: int) -> Case:
@@ -132,7 +137,9 @@ def measured(case: Case, program: programs.Program) -> float:
         return statistics.median(seconds(steps) for _ in range(5))
 
 
-def row(name: str, operations: float, moved: float, held: float, precision: str) -> str:
+def row(
+    name: str, operations: float, moved: float, held: float, sent: float, precision: str
+) -> str:
     times = []
     for peak in PEAKS.values():
         of_operations, of_bytes = operations / peak.operations[precision], moved / peak.bandwidth
@@ -140,7 +147,7 @@ def row(name: str, operations: float, moved: float, held: float, precision: str)
         times.append(f"{max(of_operations, of_bytes) * 1e3:10.3g} ms {bound:10s}")
     return (
         f"{name:20s} {operations / 1e9:10.4g} {moved / 1e9:10.4g} {held / 1e9:8.3g} "
-        f"{precision:14s} {''.join(times)}"
+        f"{sent / 1e6:8.3g} {precision:14s} {''.join(times)}"
     )
 
 
@@ -155,7 +162,7 @@ def main() -> None:
     here = arguments.compile_for is None
     devices = jax.devices()[:1] if here else programs.chips(arguments.compile_for)
     print(f"jax {jax.__version__}, compiled for {len(devices)} × {devices[0].device_kind}")
-    print(f"{'':20s} {'GFLOP':>10s} {'GB moved':>10s} {'GB held':>8s} {'':14s} "
+    print(f"{'':20s} {'GFLOP':>10s} {'GB moved':>10s} {'GB held':>8s} {'MB sent':>8s} {'':14s} "
           + "".join(f"{name + ' predicted':>24s}" for name in PEAKS) + "    measured")  # fmt: skip
     wanted = arguments.programs or list(CASES)
     for name in [n for n in CASES if n in wanted or n.split()[-1] in wanted]:
@@ -163,10 +170,12 @@ def main() -> None:
         program = case.make(devices)
         lowered = program.lower(case.precision if here else "bfloat16")
         compiled = lowered.compile()
-        operations = lowered.cost_analysis()["flops"]  # compiled, calls of libraries have none
-        moved, memory = compiled.cost_analysis()["bytes accessed"], compiled.memory_analysis()
+        cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+        # Compiled for a GPU, calls of libraries have no operations; for a TPU, only compiled ones.
+        operations, moved = (lowered.cost_analysis() or cost)["flops"], cost["bytes accessed"]
+        sent = 4 * sum(n for line in programs.collectives(compiled.as_text()) for n in sizes(line))
         held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        text = row(name, operations, moved, held, case.precision)
+        text = row(name, operations, moved, held, sent, case.precision)
         if here:
             text += f"{measured(case, program) * 1e3:10.3g} ms"
         print(text, flush=True)
