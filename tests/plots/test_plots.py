@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = ROOT / "figures" / "results"
 TASKS = [RESULTS / "task1-laptop.json", RESULTS / "task2-laptop.json"]
 VGG16 = RESULTS / "measure-vgg16.json"
-LENET = RESULTS / "cifar10-lenet.json"
+LENET = RESULTS / "cifar10-lenet-laptop-along.json"
 
 
 def test_plots_say_where_a_run_was_reduced():
