@@ -123,10 +123,15 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, str]:
     """Compares the configuration in a folder with that of this command, both as of `as_json`.
 
+    A field that is missing in one, because it was added later, counts as empty.
+
     Returns:
         {field: text such as "width: 8 there, 16 here"} for every field that differs.
     """
-    theirs, ours = flattened(theirs), flattened(ours)
+    theirs, ours = (
+        {name: value for name, value in flattened(config).items() if value not in (None, "", [])}
+        for config in (theirs, ours)
+    )
     return {
         name: f"{name}: {shown(theirs.get(name), 30)} there, {shown(ours.get(name), 30)} here"
         for name in sorted(theirs.keys() | ours.keys())

@@ -3,6 +3,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from relstab_jax.config import differences
 from relstab_jax.errors import InputError
 from relstab_jax.runs import folder, state
 from relstab_jax.training.metrics import METRICS
@@ -23,6 +24,14 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
         assert part in str(error.value)
     assert "seeds" not in str(error.value)
     assert json.loads((workdir / "config.json").read_text())["width"] == 8
+
+
+@pytest.mark.parametrize("empty", [None, "", []])
+def test_a_field_that_was_added_later_counts_as_empty(empty):
+    earlier = {"width": 8, "measure": {"copies": 2}}
+    later = {"width": 8, "measure": {"copies": 2, "at": empty}, "added": empty}
+    assert differences(earlier, later) == differences(later, earlier) == {}
+    assert differences(earlier, later | {"added": 0}) == {"added": "added: None there, 0 here"}
 
 
 def test_a_run_that_failed_at_its_start_frees_its_folder(tmp_path):
