@@ -26,33 +26,36 @@ if (($# < 1)); then
     echo "usage: $0 [--dry-run] FOLDER [PART ...]: see the head of the file" >&2
     exit 2
 fi
-mkdir -p "$1"
-folder=$(cd "$1" && pwd)
+folder=$(realpath -m "$1")
+[[ $dry_run ]] || mkdir -p "$folder"
 shift
 cd "$root"
 python=${PYTHON:-.venv/bin/python}
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch, or another part, may use the device too
 
-bench() { echo "$python -m tests.benchmarks.$*"; }
-run() { # NAME ARGUMENT ...
-    echo "$python -u -m relstab_jax.main --workdir=$folder/runs/$1 --config=configs/${*:2}"
+line() { # prints a command that xargs reads as these words
+    printf '%q ' "$python" "$@"
+    echo
 }
+bench() { line -m "tests.benchmarks.$1" "${@:2}"; }
+run() { line -u -m relstab_jax.main "--workdir=$folder/runs/$1" "--config=configs/$2" "${@:3}"; }
 cifar() { # NAME NETWORK
-    run "$1" "cifar10.py:$2 --config.data_dir=$DATA_DIR --config.seeds=${SEEDS:-0}," \
-        "--config.epochs=${EPOCHS:-250}"
+    run "$1" "cifar10.py:$2" "--config.data_dir=${DATA_DIR:?set DATA_DIR to the folder of TFDS}" \
+        "--config.seeds=${SEEDS:-0}," "--config.epochs=${EPOCHS:-250}"
 }
 
 commands_of() { # one a line
     case $1 in
     check)
-        echo "$python -m pytest -n0 -m slow\ or\ not\ slow tests/accelerators/test_device.py" \
-            "tests/models/test_simple_cnn.py tests/measures/test_sensitivity.py" \
-            "tests/measures/test_diffeomorphism.py tests/training/test_look_ahead.py"
+        line -m pytest -n0 -m "slow or not slow" tests/accelerators/test_device.py \
+            tests/models/test_simple_cnn.py tests/measures/test_sensitivity.py \
+            tests/measures/test_diffeomorphism.py tests/training/test_look_ahead.py
         ;;
     steps) bench accelerators ;;
     task1 | task2) run "$1" "$1.py" ;;
     resnet50)
-        run "$1" "measure.py --config.network=resnet50 --config.weights=${WEIGHTS-hf:timm/resnet50.tv_in1k}" \
+        run "$1" measure.py --config.network=resnet50 \
+            "--config.weights=${WEIGHTS-hf:timm/resnet50.tv_in1k}" \
             "--config.images=${IMAGES:?set IMAGES to a folder of photographs}"
         ;;
     vgg11bn) cifar "$1" VGG11bn ;;
@@ -93,7 +96,6 @@ for part; do
     fi
     ok=1
     mapfile -t commands < <(commands_of "$part")
-    [[ $dry_run ]] || : > "$folder/$part.txt"
     for line in "${commands[@]}"; do
         if [[ $dry_run ]]; then
             echo "$line"

@@ -76,6 +76,43 @@ def test_a_sweep_starts_a_job_for_each_run_that_has_not_ended(tmp_path):
     assert "--workdir=runs/grid/cifar10-LeNet-noise-30-seeds-0-1" in second.replace("\\", "")
 
 
+def test_what_an_accelerator_shows_goes_on_where_it_was_cut_off(tmp_path):
+    folder, failing = tmp_path / "what it showed", tmp_path / "failing"
+    python = tmp_path / "python"  # instead of hours on a device: prints its arguments
+    python.write_text(f'#!/bin/bash\nprintf "%s|" "$@"; echo; [[ $1 == -c || ! -e {failing} ]]\n')
+    python.chmod(0o755)
+
+    def run(*parts):
+        return subprocess.run(
+            [LAUNCH / "on_accelerator.sh", folder, *parts],
+            env=os.environ | {"PYTHON": str(python)}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    failing.touch()
+    cut_off = run("check", "task2")
+    assert cut_off.returncode == 1
+    assert "failed or cut off: check task2; run it again to go on" in cut_off.stderr
+    failing.unlink()
+    assert run("check").returncode == 0
+    assert (
+        "|-m|slow or not slow|tests/accelerators/test_device.py|"
+        in (folder / "check.txt").read_text()
+    )
+    done = run("check", "task2", "torch")
+    assert done.returncode == 0
+    assert "check has ended before" in done.stdout
+    ran = (folder / "task2.txt").read_text().strip().split("|")
+    assert f"--workdir={folder}/runs/task2" in ran
+    assert "--config=configs/task2.py" in ran
+    assert len((folder / "torch.txt").read_text().splitlines()) == 3
+    for wrong in (run("tasks"), run("resnet50")):
+        assert wrong.returncode != 0
+    assert "unknown part tasks" in run("tasks").stderr
+    assert "set IMAGES to a folder of photographs" in run("resnet50").stderr
+    assert "--widths 1000" in shown("on_accelerator.sh", str(tmp_path / "new"), "torch")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     for name in ("configs", "figures", "relstab_jax", "tests"):
