@@ -1,4 +1,4 @@
-"""What is compiled for a TPU v5e, by its compiler, which comes with the extra `tpu`."""
+"""What is compiled for TPUs, by their compiler, which comes with the extra `tpu`."""
 
 import importlib.util
 import math
@@ -10,7 +10,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from tests.accelerators import programs
 from tests.accelerators.programs import chips, collectives, lines, sizes
 
-MEMORY = 16e9  # bytes of a chip
+MEMORY = 16e9  # bytes of a v5e chip; others have more
 LOOPS = 2  # of a training: over steps, and over the images that a TPU crops, one by one
 
 pytestmark = pytest.mark.skipif(
@@ -65,8 +65,12 @@ def test_a_batch_is_picked_without_laying_the_images_out_anew():
 
 
 @pytest.mark.slow
-def test_batch_norm_adds_statistics_to_what_is_sent():
-    program = programs.training(chips("v5e:2x2"), "VGG11bn", 128)
+@pytest.mark.parametrize(
+    ("name", "batch", "layers", "loops"),
+    [("VGG11bn", 128, 8, LOOPS), ("ResNet18", 512, 20, LOOPS), ("resnet50", 256, 53, 1)],
+)
+def test_batch_norm_adds_statistics_to_what_is_sent(name, batch, layers, loops):
+    program = programs.training(chips("v5e:2x2"), name, batch)
     memory, text = compiled(program)
     states, *_ = program.arguments
     assert memory.alias_size_in_bytes >= size_of(states, 4)
@@ -75,36 +79,40 @@ def test_batch_norm_adds_statistics_to_what_is_sent():
     gradients = size_of(states.variables["params"]) + 2
     statistics = size_of(states.variables["batch_stats"])  # forward, and their gradients backward
     assert sent == gradients + 2 * statistics
-    assert len(convolutions(text)) == 3 * 8 - 1
-    assert len(lines(text, "while")) == LOOPS
+    assert len(convolutions(text)) == 3 * layers - 1
+    assert len(lines(text, "while")) == loops
 
 
-def test_a_measurement_convolves_images_and_their_copies_once():
-    program = programs.measurement(chips("v5e:2x2"), "LeNet", 50)
+@pytest.mark.parametrize(
+    ("name", "batch", "layers"),
+    [
+        ("LeNet", 50, 2),
+        pytest.param("resnet50", 32, 53, marks=pytest.mark.slow),
+        pytest.param("vgg16", 32, 13, marks=pytest.mark.slow),
+    ],
+)
+def test_a_measurement_convolves_images_and_their_copies_once(name, batch, layers):
+    program = programs.measurement(chips("v5e:2x2"), name, batch)
     memory, text = compiled(program)
     _, reference, *_ = program.arguments
     assert memory.alias_size_in_bytes >= size_of(program.donated, 4)
-    assert len(convolutions(text)) == 2 * 2
+    assert len(convolutions(text)) == 2 * layers
     # Sent are only the sums over images of the representations.
     assert sum(sum(sizes(line)) for line in collectives(text)) == size_of(reference)
 
 
-@pytest.fixture(scope="module")
-def sweep():
-    """Task 2 at the paper's size, a seed on each chip."""
-    return programs.sweep(chips("v5e:2x2"))
-
-
 @pytest.mark.slow
-def test_a_sweep_trains_in_place_and_without_communication(sweep):
-    memory, text = compiled(sweep["advance"])
-    assert memory.alias_size_in_bytes >= size_of(sweep["advance"].donated, 4) / 4
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2", "v5p:2x2x1"])
+def test_a_sweep_trains_in_place_and_without_communication(topology):
+    program = programs.sweep(chips(topology))["advance"]
+    memory, text = compiled(program)
+    assert memory.alias_size_in_bytes >= size_of(program.donated, 4) / 4
     assert memory.temp_size_in_bytes < 0.7 * memory.alias_size_in_bytes  # bfloat16 weights
     assert not collectives(text)
 
 
-def test_a_look_at_a_sweep_neither_communicates_nor_copies_the_weights(sweep):
-    memory, text = compiled(sweep["look"])
+def test_a_look_at_a_sweep_neither_communicates_nor_copies_the_weights():
+    memory, text = compiled(programs.sweep(chips("v5e:2x2"))["look"])
     assert memory.temp_size_in_bytes + memory.output_size_in_bytes < 2**22
     assert not collectives(text)
 
