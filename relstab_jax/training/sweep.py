@@ -141,7 +141,7 @@ def compile_sweep(
             unforeseen += jnp.where(training, found, 0)
         # Where no ReLU of a layer is active, its filters have no gradient any more.
         outputs = data.labels.astype(margins.dtype) * margins
-        dead = jnp.ptp(outputs) <= descent.rounding * abs(outputs).max()
+        dead = jnp.ptp(outputs) <= 32 * jnp.finfo(outputs.dtype).eps * abs(outputs).max()
         diverged = state.diverged | dead | ~jnp.stack(finite).all()
         stop = (
             data.padding
