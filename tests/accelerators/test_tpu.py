@@ -66,10 +66,14 @@ def test_a_batch_is_picked_without_laying_the_images_out_anew():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "batch", "layers", "loops"),
-    [("VGG11bn", 128, 8, LOOPS), ("ResNet18", 512, 20, LOOPS), ("resnet50", 256, 53, 1)],
+    ("name", "batch", "layers", "loops", "shortcuts"),
+    [
+        ("VGG11bn", 128, 8, LOOPS, ()),
+        ("ResNet18", 512, 20, LOOPS, (128, 256, 512)),
+        ("resnet50", 256, 53, 1, (256, 512, 1024, 2048)),
+    ],
 )
-def test_batch_norm_adds_statistics_to_what_is_sent(name, batch, layers, loops):
+def test_batch_norm_adds_statistics_to_what_is_sent(name, batch, layers, loops, shortcuts):
     program = programs.training(chips("v5e:2x2"), name, batch)
     memory, text = compiled(program)
     states, *_ = program.arguments
@@ -78,7 +82,8 @@ def test_batch_norm_adds_statistics_to_what_is_sent(name, batch, layers, loops):
     sent = sum(sum(sizes(line)) for line in collectives(text))
     gradients = size_of(states.variables["params"]) + 2
     statistics = size_of(states.variables["batch_stats"])  # forward, and their gradients backward
-    assert sent == gradients + 2 * statistics
+    # The two batch-norms that a block adds up have one gradient of their shifts, sent once.
+    assert sent == gradients + 2 * statistics - sum(shortcuts)
     assert len(convolutions(text)) == 3 * layers - 1
     assert len(lines(text, "while")) == loops
 
@@ -102,12 +107,15 @@ def test_a_measurement_convolves_images_and_their_copies_once(name, batch, layer
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2", "v5p:2x2x1"])
-def test_a_sweep_trains_in_place_and_without_communication(topology):
+@pytest.mark.parametrize(
+    ("topology", "temporaries"), [("v5e:2x2", 0.7), ("v6e:2x2", 0.7), ("v5p:2x2x1", 2)]
+)
+def test_a_sweep_trains_in_place_and_without_communication(topology, temporaries):
     program = programs.sweep(chips(topology))["advance"]
     memory, text = compiled(program)
     assert memory.alias_size_in_bytes >= size_of(program.donated, 4) / 4
-    assert memory.temp_size_in_bytes < 0.7 * memory.alias_size_in_bytes  # bfloat16 weights
+    # Among them weights in bfloat16; on a v5p they are as large as two copies of the state.
+    assert memory.temp_size_in_bytes < temporaries * memory.alias_size_in_bytes
     assert not collectives(text)
 
 
