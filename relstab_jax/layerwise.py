@@ -102,7 +102,9 @@ def measure(
     if patterns is not None and network.select:
         features = network.select(patterns)
     found = _measured(
-        Representations(features, patterns, "mean" in chosen, network.channel_axis),
+        Representations(
+            features, patterns, "mean" in chosen, network.channel_axis, network.map_axes
+        ),
         images,
         key,
         weights,
@@ -203,12 +205,14 @@ class Representations:
         layers: names or patterns of the layers to return, or None for all.
         mean: whether to return the mean channel of maps.
         channel_axis: of the maps.
+        map_axes: number of axes of maps.
     """
 
     features: Callable[..., PyTree]
     layers: tuple[str, ...] | None
     mean: bool
     channel_axis: int
+    map_axes: int = 4
 
     def __call__(self, *arguments: Any) -> OrderedDict[str, OrderedDict[Any, Array]]:
         """Returns the representations of (weights, images), or of (images,) for a function."""
@@ -224,7 +228,7 @@ class Representations:
         )
         found = OrderedDict(all=f)
         if self.mean:
-            maps = [(layer, x) for layer, x in f.items() if x.ndim == 4]
+            maps = [(layer, x) for layer, x in f.items() if x.ndim == self.map_axes]
             found["mean"] = OrderedDict((n, x.mean(axis=self.channel_axis)) for n, x in maps)
         return found
 

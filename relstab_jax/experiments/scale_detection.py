@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,9 +29,8 @@ from relstab_jax.fields import (
 )
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
-from relstab_jax.measures.driver import measure
 from relstab_jax.measures.noise import EqualVariance
-from relstab_jax.measures.sensitivity import Measurement, Sensitivity
+from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.models import Model, Variables, patches, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
@@ -344,22 +342,19 @@ def sensitivities(
     """
     share = share_of_process(len(config.seeds))
     seeds = np.array(config.seeds, np.uint32)[share]
-    found = measure(
-        LayersAndMeans(model),
+    found = layerwise.measure(
+        models.Network(model.features, None, "SimpleCNN", map_axes=3),
         task.images(jnp.asarray(positions[share]), config.size),
         jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds),
+        channels=CHANNELS,
+        networks=jax.tree.map(lambda leaf: leaf[share], variables),
+        paired=True,
         perturbation=task.Moves(config.task, config.xi, config.boundary),
         noise=EqualVariance(config.rectified_noise),
         copies=config.copies,
-        networks=jax.tree.map(lambda leaf: leaf[share], variables),
-        paired=True,
         batch_size=config.measure_batch_size,
-    )
-    shape = len(CHANNELS), config.depth, len(share)
-    fields = {
-        name: np.moveaxis(np.reshape([getattr(f, name) for f in found.values()], shape), -1, 0)
-        for name in Measurement._fields
-    }
+    ).transpose("network", "channels", "layer")
+    fields = {name: np.asarray(values) for name, values in found.data_vars.items()}
     return xr.Dataset(
         {
             name: (("seed", "channels", "layer"), values)
@@ -368,25 +363,9 @@ def sensitivities(
         coords={
             "channels": list(CHANNELS),
             "seed": list(config.seeds),
-            "layer": [f"conv{k}" for k in range(1, config.depth + 1)],
+            "layer": found.layer.values.tolist(),
         },
     )
-
-
-@dataclass(frozen=True)
-class LayersAndMeans:
-    """The layers of a network, ("all", layer), and their mean channels, ("mean", layer).
-
-    Equal ones, of the same model, share a compiled program.
-    """
-
-    model: Model
-
-    def __call__(self, variables: Variables, images: Array) -> dict[tuple[str, str], Array]:
-        """Returns the representations of images."""
-        f = self.model.features(variables, images)
-        every = {("all", layer): x for layer, x in f.items()}
-        return every | {("mean", layer): x.mean(axis=-1) for layer, x in f.items()}
 
 
 def exact_sensitivities(

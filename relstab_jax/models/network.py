@@ -17,7 +17,9 @@ class Network:
         name: of the network.
         shuffled: (key, variables) -> variables of the same network whose convolutions see their
             input channels in a random order (Fig. 3). None where its filters are not known.
-        channel_axis: of the maps among the representations, which have four axes.
+        channel_axis: of the maps among the representations.
+        map_axes: number of axes of maps, those of the image and the channels: four, or three for
+            networks of one-dimensional images.
         traced: whether JAX can trace `features`; if not, it is called on concrete JAX arrays.
         select: names or patterns of layers -> `features` that keep no others in memory, the same
             function for the same layers. None where JAX computes only what is used anyway.
@@ -28,6 +30,7 @@ class Network:
     name: str
     shuffled: Callable[[Key[Array, ""], PyTree], PyTree] | None = None
     channel_axis: int = -1
+    map_axes: int = 4
     traced: bool = True
     select: Callable[[tuple[str, ...]], Callable[[PyTree, Any], Mapping[str, Any]]] | None = None
 
