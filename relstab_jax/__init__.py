@@ -14,7 +14,6 @@ The public names below are imported when they are first used.
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from relstab_jax.models import Network, create, from_torch
     from relstab_jax.models.weights import read as read_weights
 
-__version__ = importlib.metadata.version("relstab_jax")
+__version__ = "0.2.0"
 __all__ = [
     "Network",
     "__version__",

@@ -20,8 +20,8 @@ import jax
 import xarray as xr
 from ml_collections import ConfigDict
 
+from relstab_jax import __version__, distributed, plots, results, tables
 from relstab_jax import config as configs
-from relstab_jax import distributed, plots, results, tables
 from relstab_jax.compilation import CompilationCache
 from relstab_jax.errors import (
     Diverged,
@@ -38,7 +38,7 @@ from relstab_jax.training.devices import one_device_per_core
 from relstab_jax.training.interruption import Interrupted
 
 EXPERIMENTS = ("homogeneous", "measure", "scale_detection", "train_images")
-RECORDED_VERSIONS = ("relstab_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+RECORDED_VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Parser(argparse.ArgumentParser):
@@ -190,7 +190,8 @@ def provenance(config: ConfigDict, seconds: float) -> dict[str, Any]:
     """Returns the attributes of results: configuration, versions, devices and wall time."""
     return {
         "config": configs.as_json(config),
-        "versions": {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS},
+        "versions": {"relstab_jax": __version__}
+        | {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS},
         "device_kind": jax.devices()[0].device_kind,
         "device_count": jax.device_count(),
         "wall_time_seconds": round(seconds, 1),
