@@ -105,7 +105,7 @@ def _fields(datasets: Sequence[xr.Dataset], sizes: Sequence[int]) -> dict[str, t
     """
     configs = [dataset.attrs["config"] for dataset in datasets]
     coords = {}
-    for name in configs[0]:
+    for name in dict.fromkeys(name for config in configs for name in config):
         values = [config.get(name, MISSING.get(name)) for config in configs]
         is_plain = all(isinstance(value, str | int | float) for value in values)
         if is_plain and (name in ("network", "noise") or len(set(values)) > 1):

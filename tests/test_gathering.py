@@ -51,6 +51,22 @@ def test_runs_of_any_experiment_are_gathered(tmp_path):
     assert not plots.shown_by(mixed)
 
 
+def test_networks_that_are_only_measured_are_gathered_with_trained_ones():
+    trained = [
+        results_of_run((0,), ["conv", "output"], value, network=name, data="cifar10", noise=eta)
+        for name, value, eta in (("LeNet", 0.3, 0.0), ("VGG11", 0.1, 0.0), ("VGG11", 0.4, 10.0))
+    ]
+    measured = results_of_run((0,), ["conv", "output"], 0.2, network="ResNet20", images="cifar10")
+    for order in ([measured, *trained], [*trained, measured]):
+        gathered = gather(order).set_index(member="network").sel(member="ResNet20")
+        assert gathered.noise == 0  # a configuration that has no such field adds none
+    variables = {n: (("state", "channels", "seed", "layer"), trained[0].D.values) for n in "GR"}
+    datasets = [
+        d.assign(variables | {"test_points": ("seed", [100])}) for d in (measured, *trained[:2])
+    ]
+    assert list(plots.shown_by(gather(datasets))) == ["errors"]
+
+
 def test_runs_that_differ_only_in_their_seeds_are_joined(tmp_path):
     layers = ["conv1", "conv2"]
     runs = [

@@ -49,7 +49,7 @@ FIELDS = {
     "seeds": SEEDS,
     "measure_batch_size": optional(whole()),
 }
-ERROR_BATCH = 100  # images at a time
+ERROR_BATCH = 32  # images at a time, of one network
 MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
@@ -175,7 +175,9 @@ def errors(model: Model, networks: Variables, measured_on: photographs.Photograp
         measured_on: the images.
     """
     labels, P = measured_on.labels, len(measured_on)
-    outputs = jax.jit(jax.vmap(model.apply, (0, None)))
+    outputs = jax.jit(
+        lambda networks, images: jax.lax.map(lambda one: model.apply(one, images), networks)
+    )
     shape = jax.eval_shape(outputs, networks, measured_on[0][None]).shape
     if labels is None or shape[-1] != measured_on.classes:
         return xr.Dataset()
