@@ -256,22 +256,27 @@ def comparable(gathered: xr.Dataset) -> bool:
 def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]], name: str) -> None:
     """Draws ε against D, G or R of trained predictors, and writes ρ into the title.
 
-    There is a point for each network and seed. A test error of zero is drawn as half a wrong test
-    point.
+    There is a point for each network and seed, a hollow one where the weights were given and not
+    trained here. A test error of zero is drawn as half a wrong test point.
     """
     trained = gathered.sel(state="trained")
     error, x = test_error(trained), trained[name].values
+    experiments = gathered.get("experiment")
+    given = np.zeros(len(x), bool) if experiments is None else experiments.values == "measure"
     for network, (marker, color) in looks.items():
         of_network = gathered.network.values == network
-        axes.plot(
-            x[of_network],
-            error[of_network],
-            marker,
-            color=color,
-            alpha=0.8,
-            mec="none",
-            label=network,
-        )
+        for hollow in sorted(set(given[of_network])):
+            chosen = of_network & (given == hollow)
+            axes.plot(
+                x[chosen],
+                error[chosen],
+                marker,
+                color=color,
+                alpha=0.8,
+                mfc="none" if hollow else color,
+                mec=color if hollow else "none",
+                label=f"{network}, given" if hollow else network,
+            )
     rho = correlation(error, x, gathered.network.values)
     interval = f" [{rho.low:.2f}, {rho.high:.2f}]" if np.isfinite(rho.low) else ""
     axes.set(
