@@ -27,7 +27,7 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], **arguments: Any)
     Raises:
         InputError: when it is measured, if the module updates its variables.
 
-    Example:
+    Examples:
         >>> import flax.linen as nn, jax
         >>> module = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(8, (3, 3))])
         >>> images = jax.numpy.zeros((2, 8, 8, 3))

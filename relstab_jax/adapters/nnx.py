@@ -28,7 +28,7 @@ def from_nnx(module: nnx.Module) -> Network:
     Raises:
         InputError: for a module in training mode.
 
-    Example:
+    Examples:
         >>> from flax import nnx
         >>> import jax
         >>> module = nnx.Sequential(nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), jax.nn.relu)

@@ -11,6 +11,7 @@ To add one, write the module and list it in `_FAMILIES`. (The one-dimensional `s
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,7 +68,7 @@ def image_networks() -> list[str]:
     return [name for name in names() if name not in simple_cnn.NAMES]
 
 
-def create(name: str, *, num_classes: int, image_size: int, channels: int, **options) -> Model:
+def create(name: str, *, num_classes: int, image_size: int, channels: int, **options: Any) -> Model:
     """Makes a network by name.
 
     Names are case-sensitive: "VGG16" is the form for CIFAR, "vgg16" that of torchvision.
@@ -82,7 +83,7 @@ def create(name: str, *, num_classes: int, image_size: int, channels: int, **opt
     Raises:
         InputError: for an unknown name, or an input that the network cannot take.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from relstab_jax import models
         >>> model = models.create("LeNet", num_classes=10, image_size=32, channels=3)
@@ -114,7 +115,7 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     Raises:
         InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from relstab_jax import models
         >>> state_dict = {
