@@ -31,27 +31,6 @@ def relative_error(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize(
-    ("precision", "bound"), [("float32", 1e-4), ("tensorfloat32", 1e-2), ("bfloat16", 1e-1)]
-)
-@pytest.mark.parametrize(
-    "variant",
-    [
-        *("cifar10/VGG11bn", "cifar10/AlexNet", "cifar10/LeNet", "cifar10/EfficientNetB0"),
-        *("cifar10/ResNet18", "cifar10/DenseNetL4", "imagenet/resnet18"),
-    ],
-)
-def test_logits_match_pytorch_at_each_precision(variant, precision, bound):
-    golden = GOLDEN[variant]
-    variables = models.from_torch(variant.rpartition("/")[2], filled(golden["state"]))
-    variables, images = jax.tree.map(
-        lambda a: jnp.asarray(a, jnp.float32), (variables, images_of(golden))
-    )
-    with jax.default_matmul_precision(precision):
-        logits = created(variant).apply(variables, images)
-    assert relative_error(logits, golden["logits"]) < bound
-
-
 def trained_sweep(device, task, epochs, **fields):
     config = importlib.import_module(f"configs.task{task}").get_config()
     config.update({"width": 64, "seeds": (0, 1), "ridge": 0.02, **fields})
@@ -112,3 +91,24 @@ def test_the_command_measures_as_on_the_cpu(tmp_path):
     for name in "DGR":  # mean channels have none at the output
         of_cpu, of_device = (d[name].sel(channels=["all", "shuffled"]) for d in (expected, found))
         assert relative_error(of_device, of_cpu) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("float32", 1e-4), ("tensorfloat32", 1e-2), ("bfloat16", 1e-1)]
+)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        *("cifar10/VGG11bn", "cifar10/AlexNet", "cifar10/LeNet", "cifar10/EfficientNetB0"),
+        *("cifar10/ResNet18", "cifar10/DenseNetL4", "imagenet/resnet18"),
+    ],
+)
+def test_logits_match_pytorch_at_each_precision(variant, precision, bound):
+    golden = GOLDEN[variant]
+    variables = models.from_torch(variant.rpartition("/")[2], filled(golden["state"]))
+    variables, images = jax.tree.map(
+        lambda a: jnp.asarray(a, jnp.float32), (variables, images_of(golden))
+    )
+    with jax.default_matmul_precision(precision):
+        logits = created(variant).apply(variables, images)
+    assert relative_error(logits, golden["logits"]) < bound
