@@ -86,4 +86,6 @@ def get_config(words: str = "") -> ConfigDict:
     config.measure_points = 500
     config.measure_batch_size = 50
     config.shuffles = 5  # channel permutations over which shuffled networks are averaged
+    # Of batch-norm before training. None: running ones, 0 and 1; "batch": those of images.
+    config.init_statistics = config_dict.placeholder(str)
     return with_presets(config, words, NETWORKS | PRESETS)

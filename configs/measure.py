@@ -42,6 +42,8 @@ def get_config(words: str = "") -> ConfigDict:
     config.part = "whole"
     config.copies = 1  # diffeomorphisms and noises per image
     config.shuffles = 5  # channel permutations over which shuffled networks are averaged
+    # Of batch-norm in the random network. None: running ones, 0 and 1; "batch": those of images.
+    config.init_statistics = config_dict.placeholder(str)
     config.seed = 0  # root of all random numbers
     config.seeds = (0,)  # of networks at initialisation, if there are no weights
     # Images at a time; None: as memory allows.

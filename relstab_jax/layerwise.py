@@ -20,6 +20,7 @@ from relstab_jax.measures.sensitivity import MapMeasurement, Measurement, Sensit
 from relstab_jax.models import Model, Network, Variables
 
 CHANNELS = ("all", "mean", "shuffled")
+STATISTICS_IMAGES = 128  # whose statistics batch-norm may take before training
 
 
 def measure(
@@ -178,6 +179,25 @@ def sensitivities(
         )
 
     return _joined("state", {state: of_state(networks) for state, networks in states.items()})
+
+
+def with_statistics_of(
+    model: Model, networks: Variables, images: Any, paired: bool = False
+) -> Variables:
+    """Gives batch-norms of random networks the statistics of a batch of images, evenly spaced.
+
+    Args:
+        model: the network.
+        networks: variables of S networks, with a leading axis [S].
+        images: [P, ...], or with `paired` [S, P, ...].
+        paired: whether each network has its own images.
+    """
+    P = images.shape[1] if paired else len(images)
+    chosen = np.linspace(0, P - 1, min(P, STATISTICS_IMAGES)).astype(int)
+    batch = images[:, chosen] if paired else np.stack([images[int(n)] for n in chosen])
+    given = partial(models.with_statistics_of, model)
+    with jax.default_matmul_precision("highest"):
+        return jax.jit(jax.vmap(given, (0, 0 if paired else None)))(networks, batch)
 
 
 def along_training(measured: Mapping[int, xr.Dataset]) -> xr.Dataset:

@@ -45,6 +45,7 @@ FIELDS = {
     "part": choice(WHOLE, *diffeomorphism.PARTS),
     "copies": whole(1, 2**16),
     "shuffles": whole(1, 1000),
+    "init_statistics": optional(choice("batch")),
     "seed": SEED,
     "seeds": SEEDS,
     "measure_batch_size": optional(whole()),
@@ -143,7 +144,10 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     print(f"Measuring {measured_on.note}.", flush=True)
     seeds = config.seeds if trained is None else seeds_of(config.weights, trained)
     keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
-    states = {"init": jax.jit(jax.vmap(model.init))(keys)}
+    initial = jax.jit(jax.vmap(model.init))(keys)
+    if config.init_statistics == "batch":
+        initial = layerwise.with_statistics_of(model, initial, measured_on)
+    states = {"init": initial}
     if trained is not None:
         states["trained"] = jax.tree.map(jnp.asarray, trained)
 

@@ -54,6 +54,7 @@ MEASUREMENT = {  # may change for a run that has been trained
     "measure_points": whole(2),
     "measure_batch_size": whole(),
     "shuffles": whole(1, 1000),
+    "init_statistics": optional(choice("batch")),
 }
 FIELDS = TRAINING | MEASUREMENT
 
@@ -178,9 +179,11 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         initial = training.start(keys.init).variables
 
     print("Measuring D, G and R of every layer.", flush=True)
-    states = {"init": collected(initial), "trained": collected(trained.best)}
     examples = test[:, : config.measure_points]
     on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
+    if config.init_statistics == "batch":
+        initial = layerwise.with_statistics_of(model, initial, on.images, on.paired)
+    states = {"init": collected(initial), "trained": collected(trained.best)}
     sensitivities = partial(
         layerwise.sensitivities,
         model,

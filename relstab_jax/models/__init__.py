@@ -35,6 +35,7 @@ from relstab_jax.models.model import (
     from_flax,
     kernels,
     shuffled,
+    with_statistics_of,
 )
 from relstab_jax.models.network import Network
 
@@ -52,6 +53,7 @@ __all__ = [
     "like",
     "names",
     "shuffled",
+    "with_statistics_of",
 ]
 
 _FAMILIES = (simple_cnn, densenet, lenet, alexnet, vgg, resnet, efficientnet)

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 from relstab_jax.errors import InputError
 from relstab_jax.models.convolution import conv
 
+MOMENTUM = 0.9  # of batch-norm's running statistics
+
 
 def torch_uniform(fan_in: int) -> Callable[..., Array]:
     """Returns an initialiser with PyTorch's default distribution, U(-1/√fan_in, 1/√fan_in).
@@ -75,7 +77,7 @@ def dense(x: Float[Array, "P C"], features: int, name: str) -> Float[Array, "P K
 
 
 class BatchNorm(nn.Module):
-    """PyTorch's `BatchNorm2d`, with momentum 0.1 and ε = 1e-5.
+    """PyTorch's `BatchNorm2d`, with its momentum of 0.1 (here 0.9, of the old) and ε = 1e-5.
 
     It normalises by the biased variance of a batch but averages the unbiased one. (Flax averages
     the biased one, which is 1/8 smaller for two images on 2×2 maps.)
@@ -112,8 +114,9 @@ class BatchNorm(nn.Module):
             mean = self._mean(x)
             # The derivative of the variance with respect to the mean is zero.
             var = self._mean((x - lax.stop_gradient(mean)[None, None, None]) ** 2)
-            running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-            running_var.value = 0.9 * running_var.value + 0.1 * var * (n / (n - 1))
+            running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
+            unbiased = var * (n / (n - 1))
+            running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * unbiased
         scale = scale * lax.rsqrt(var + 1e-5)
         shift = bias - mean * scale
         return x * scale[None, None, None] + shift[None, None, None]

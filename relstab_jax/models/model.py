@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int, Key
 
 from relstab_jax.models.features import recorded
+from relstab_jax.models.layers import MOMENTUM, Dropout
 from relstab_jax.models.network import Network
 
 Variables = Mapping[str, Any]
@@ -104,6 +106,31 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
         return outputs, {**variables, **updates}
 
     return Model(init, apply, features, train)
+
+
+def with_statistics_of(
+    model: Model, variables: Variables, images: Float[Array | np.ndarray, "P ..."]
+) -> Variables:
+    """Returns variables whose batch-norms normalise by the statistics of a batch of images.
+
+    At initialisation running statistics are 0 and 1, and batch-norm does nothing.
+
+    Args:
+        model: the network.
+        variables: of it.
+        images: the batch, which goes through the network once, without dropout.
+    """
+    if "batch_stats" not in variables:
+        return variables
+
+    def without_dropout(call: Any, inputs: Any, options: Any, context: Any) -> Any:
+        return inputs[0] if isinstance(context.module, Dropout) else call(*inputs, **options)
+
+    with nn.intercept_methods(without_dropout):
+        _, updated = model.train(variables, jnp.asarray(images), jax.random.key(0))
+    old, new = variables["batch_stats"], updated["batch_stats"]
+    statistics = jax.tree.map(lambda x, y: x + (y - x) / (1 - MOMENTUM), old, new)
+    return {**variables, "batch_stats": statistics}
 
 
 def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_out"]]:

@@ -116,6 +116,19 @@ def test_a_part_of_the_displacement_field_is_measured_alone(lenet, weights, tmp_
     np.testing.assert_allclose(found.D, [s.D for s in alone.values()], rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_random_networks_may_take_the_statistics_of_the_images(tmp_path):
+    made = [config(network="VGG11bn", shuffles=1, init_statistics=s) for s in (None, "batch")]
+    running, batch = (measure.run(c, tmp_path).sel(state="init", channels="all") for c in made)
+    model, _ = measure.network(made[0])
+    variables = jax.vmap(model.init)(key_of(0, "init", 0)[None])
+    x = np.stack([measure.images(made[1])[n] for n in range(6)])
+    given = models.with_statistics_of(model, jax.tree.map(lambda a: a[0], variables), x)
+    alone = driver.measure(models.Layers(model), x, key_of(0, "copies"), network=given)
+    np.testing.assert_allclose(batch.R[0], [s.R for s in alone.values()], rtol=1e-3)
+    assert (abs(running.R - batch.R) > 0.01).any()
+
+
 def test_an_orbax_checkpoint_does_as_well(measured, lenet, tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "lenet", lenet[1])

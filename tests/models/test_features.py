@@ -4,7 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from relstab_jax.models import features
+from relstab_jax import models
+from relstab_jax.models import features, layers
+from tests.compiled import create
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1)])
@@ -35,3 +37,41 @@ def test_overlapping_max_pool_ignores_its_padding():
     module = nn.Dense(1)  # any: outside `Model.features`, nothing is recorded
     pooled = module.apply({}, x, method=lambda m, x: features.max_pool(m, "pool", x, 3, 2, 1))
     np.testing.assert_array_equal(pooled[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]])
+
+
+def test_batch_norm_takes_the_statistics_of_a_batch():
+    model = create("VGG11bn", num_classes=3, image_size=32, channels=3)
+    variables = model.init(jax.random.key(0))
+    images = 2 + 3 * jax.random.normal(jax.random.key(1), (16, 32, 32, 3))
+    given = models.with_statistics_of(model, variables, images)
+    jax.tree.map(np.testing.assert_array_equal, given["params"], variables["params"])
+    before, after = (model.features(v, images, pre_activations=True) for v in (variables, given))
+    normalised = [layer for layer in after if layer.endswith(":pre") and after[layer].ndim == 4]
+    assert len(normalised) == 8
+    bound = 1e-3
+    for layer in normalised:
+        x = np.asarray(after[layer], np.float64)
+        n = x.size / x.shape[-1]
+        bound += 2 / n  # every layer divides by an unbiased variance, as running ones are
+        np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=bound)
+        np.testing.assert_allclose(x.var((0, 1, 2)), 1, atol=bound)
+    assert np.var(before[normalised[-1]]) < 0.1
+    plain = create("LeNet", num_classes=3, image_size=32, channels=3)
+    variables = plain.init(jax.random.key(0))
+    assert models.with_statistics_of(plain, variables, images) is variables
+
+
+def test_nothing_is_dropped_for_the_statistics_of_a_batch():
+    class Dropped(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False, axis_name=None):
+            x = layers.Dropout(0.5, train, axis_name)(x)
+            x = layers.BatchNorm(train, axis_name, name="norm")(x)
+            return features.output(self, "fc", layers.flatten(x), 2)
+
+    model = models.from_flax(Dropped(), image_size=4, channels=3)
+    images = np.random.default_rng(0).normal(2, 3, (8, 4, 4, 3)).astype(np.float32)
+    given = models.with_statistics_of(model, model.init(jax.random.key(0)), images)
+    found = given["batch_stats"]["norm"]
+    np.testing.assert_allclose(found["mean"], images.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found["var"], images.var((0, 1, 2), ddof=1), rtol=1e-4)
