@@ -13,7 +13,8 @@
 #   torch      PyTorch on the same device, where it is installed
 #
 # FOLDER gets what each part prints (PART.txt), its results (PART.json), the machine (machine.txt)
-# and the folders of runs (runs/). Run it again to go on: a part that has ended is left as it is.
+# the folders of runs (runs/) and compiled programs (compiled/). Run it again to go on: a part that
+# has ended is left as it is.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -32,6 +33,7 @@ shift
 cd "$root"
 python=${PYTHON:-.venv/bin/python}
 export XLA_PYTHON_CLIENT_PREALLOCATE=false # PyTorch, or another part, may use the device too
+export JAX_COMPILATION_CACHE_DIR=$folder/compiled
 
 line() { # prints a command that xargs reads as these words
     printf '%q ' "$python" "$@"
