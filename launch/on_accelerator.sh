@@ -12,7 +12,7 @@
 #   resnet18   ... default 250, and SEEDS, by default 0
 #   torch      PyTorch on the same device, where it is installed
 #
-# FOLDER gets what each part prints (PART.txt), its results (PART.json), the machine (machine.txt)
+# FOLDER gets what each part prints (PART.txt), its results (PART.json), the machine (machine.txt),
 # the folders of runs (runs/) and compiled programs (compiled/). Run it again to go on: a part that
 # has ended is left as it is.
 set -euo pipefail
