@@ -1,8 +1,8 @@
 """Results of a run: an `xarray.Dataset` in the file `results.json`.
 
-The file is `Dataset.to_dict()` as strict JSON, with null for values that are not finite. The README
-lists the variables. Their dimensions are among state (init, trained), channels (all, mean,
-shuffled), seed and layer.
+The file is `Dataset.to_dict()` as strict JSON, with null for values that are not finite. Its
+variables are listed in docs/experiments.md. Their dimensions are among state (init, trained),
+channels (all, mean, shuffled), seed and layer.
 """
 
 import json
