@@ -209,11 +209,11 @@ def _display(rule: StoppingRule, steps_per_epoch: int) -> Display:
 
     def line(metrics: Any, epoch: int) -> str:
         good = ~metrics.diverged
-        loss = metrics.train_loss.mean(where=good) if good.any() else np.nan
+        loss = f"{metrics.train_loss.mean(where=good):.2e}" if good.any() else "—"
         errors = " ".join(f"{error:.3f}" for error in metrics.validation_error)
         computed = metrics.computed_steps.mean() / (epoch * steps_per_epoch)
         text = (
-            f"training loss {loss:.2e}  validation error by seed {errors}  "
+            f"training loss {loss}  validation error by seed {errors}  "
             f"computed {computed:.1%} of the steps  "
             f"stopped {metrics.stopped.sum()}/{len(metrics.stopped)}"
         )
