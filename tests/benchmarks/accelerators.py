@@ -32,18 +32,17 @@ from tests.accelerators.programs import sizes
 
 
 class Peak(NamedTuple):
-    """Of a device: operations/s of matrix products by precision, bytes/s and bytes of memory."""
+    """Of a device: operations/s of matrix products by precision, and bytes/s of its memory."""
 
     operations: dict[str, float]
     bandwidth: float
-    memory: float
 
 
 # From the makers' data sheets. A TPU multiplies in bfloat16: three passes make tensorfloat32 of
 # them ("high"), six make float32 ("highest").
 PEAKS = {
-    "v5e": Peak({"tensorfloat32": 197e12 / 3, "float32": 197e12 / 6}, 819e9, 16e9),
-    "H100": Peak({"tensorfloat32": 495e12, "float32": 67e12}, 3.35e12, 80e9),
+    "v5e": Peak({"tensorfloat32": 197e12 / 3, "float32": 197e12 / 6}, 819e9),
+    "H100": Peak({"tensorfloat32": 495e12, "float32": 67e12}, 3.35e12),
 }
 
 
