@@ -8,7 +8,7 @@ import xarray as xr
 from relstab_jax.config import differences
 from relstab_jax.errors import InputError
 
-MISSING = {"noise": 0.0}  # of configurations without the field
+DEFAULTS = {"noise": 0.0}  # of fields that a configuration may lack
 
 
 def gather(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -106,7 +106,7 @@ def _fields(datasets: Sequence[xr.Dataset], sizes: Sequence[int]) -> dict[str, t
     configs = [dataset.attrs["config"] for dataset in datasets]
     coords = {}
     for name in dict.fromkeys(name for config in configs for name in config):
-        values = [config.get(name, MISSING.get(name)) for config in configs]
+        values = [config.get(name, DEFAULTS.get(name)) for config in configs]
         is_plain = all(isinstance(value, str | int | float) for value in values)
         if is_plain and (name in ("network", "noise") or len(set(values)) > 1):
             coords[name] = ("member", np.repeat(values, sizes))

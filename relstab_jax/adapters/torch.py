@@ -44,7 +44,7 @@ def from_torch_module(module: Any) -> Network:
     device = next(iter(module.state_dict().values()), torch.empty(0)).device
 
     def forward(variables: Mapping[str, Any], images: Array, kept: set[int] | None) -> Records:
-        """Returns what all modules return: None in place of what is at other than kept places."""
+        """Returns the records of all modules, with None for outputs at places that are not kept."""
         records: Records = []
 
         def recorded(name: str, part: Any, inputs: Any, output: Any) -> None:

@@ -171,7 +171,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
 
 def errors(model: Model, networks: Variables, measured_on: photographs.Photographs) -> xr.Dataset:
-    """Returns test_error and test_points [seed] of classifiers of the images, else nothing.
+    """Returns test_error and test_points [seed]; nothing if outputs are not the images' classes.
 
     Args:
         model: the network.
