@@ -247,7 +247,7 @@ def test_looks_at_a_stopped_seed_show_it_as_it_stopped():
     made, state, data = compiled([0, 1, 2])
     state = made.advance(state, data, 0, 12)._replace(epochs=jnp.array([2, 2, 2], jnp.int32))
     _, first = made.look(state, data, 2)
-    _, later = made.look(state, data, 2000)
+    _, later = made.look(state, data, 200_000)
     jax.tree.map(np.testing.assert_array_equal, later, first)
     assert not later.diverged.any()
 
