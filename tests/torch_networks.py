@@ -58,3 +58,60 @@ class ResNet18(nn.Module):
         x = torch.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(x.mean((2, 3)))
+
+
+def AlexNet(num_classes: int = 10) -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(64, 192, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(192, 384, 3, 1, 1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU()),
+        *(nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
+        nn.Flatten(),
+        *(nn.Dropout(), nn.Linear(256 * 2 * 2, 4096), nn.ReLU()),
+        *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()),
+        nn.Linear(4096, num_classes),
+    )
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, channels: int, width: int, expansion: int, filter_size: int, stride: int):
+        super().__init__()
+        inside = expansion * channels
+        expand = [nn.Conv2d(channels, inside, 1, bias=False), nn.BatchNorm2d(inside), nn.SiLU()]
+        self.expand = nn.Sequential(*expand if expansion > 1 else [])
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(inside, inside, filter_size, stride, filter_size // 2, 1, inside, False),
+            *(nn.BatchNorm2d(inside), nn.SiLU()),
+        )
+        self.excite = nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inside, channels // 4, 1), nn.SiLU()),
+            *(nn.Conv2d(channels // 4, inside, 1), nn.Sigmoid()),
+        )
+        self.project = nn.Sequential(nn.Conv2d(inside, width, 1, bias=False), nn.BatchNorm2d(width))
+        self.skips = stride == 1 and channels == width
+
+    def forward(self, x):
+        y = self.depthwise(self.expand(x))
+        y = self.project(y * self.excite(y))
+        return x + y if self.skips else y
+
+
+def EfficientNetB0(num_classes: int = 10) -> nn.Module:
+    modules = [nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.SiLU()]
+    channels = 32
+    for expansion, width, blocks, filter_size, stride in (
+        (1, 16, 1, 3, 1),
+        (6, 24, 2, 3, 2),
+        (6, 40, 2, 5, 2),
+        (6, 80, 3, 3, 2),
+        (6, 112, 3, 5, 1),
+        (6, 192, 4, 5, 2),
+        (6, 320, 1, 3, 1),
+    ):
+        for block in range(blocks):
+            first = stride if block == 0 else 1
+            modules.append(InvertedResidual(channels, width, expansion, filter_size, first))
+            channels = width
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
+    return nn.Sequential(*modules, *pooled, nn.Linear(320, num_classes))

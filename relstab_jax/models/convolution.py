@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Elements that a convolution on a CPU holds in memory at a time: 8 MB in float32, which stay in the
-# cache between slicing the images and multiplying by the filters.
-_CHUNK_ELEMENTS = 2**21
+# Elements that a convolution on a CPU holds in memory at a time: 16 MB in float32, which stay in
+# the cache between slicing the images and multiplying by the filters.
+_CHUNK_ELEMENTS = 2**22
 
 
 @partial(jax.jit, static_argnames=("stride", "padding", "depthwise"), inline=True)
@@ -74,47 +74,72 @@ def taps(
 
 
 def _conv_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Convolves as a matrix product for each column of the filters, a few images at a time.
-
-    For 3×3 filters with stride 1, four products rather than six make two adjacent outputs from four
-    columns of the image: Winograd's F(2, 3) (Lavin and Gray, CVPR 2016, Section 4). Its rounding
-    error is half again as large as that of the direct sum.
-    """
+    """Convolves as matrix products, a few images at a time."""
     F, _, C, K = kernel.shape
     H, W = ((size + 2 * padding - F) // stride + 1 for size in x.shape[1:3])
-    in_pairs = F == 3 and stride == 1 and W % 2 == 0
-    if in_pairs:
-        left, middle, right = (kernel[:, g] for g in range(3))
-        ends = (left + right) / 2
-        filters = [left, ends + middle / 2, ends - middle / 2, right]
+    if F == 3 and stride == 1 and C >= 32:  # with fewer, sums before and after take longer
+        convolve, held = _winograd, 4 * H * W * (C + K)
     else:
-        filters = [kernel[:, g] for g in range(F)]
+        convolve, held = partial(_by_columns, stride=stride), H * W * F * (F * C + K)
 
     # The backward pass slices the images again rather than keep copies of them.
     @partial(jax.checkpoint, prevent_cse=False)
-    def convolve(x: Array) -> Array:
-        x = pad(x, padding)
-        if in_pairs:
-            a, b, c, d = taps(x, axis=2, size=4, stride=2)
-            columns = [a - c, b + c, c - b, b - d]
-        else:
-            columns = taps(x, axis=2, size=F, stride=stride)
-        products = [
-            jnp.concatenate(taps(column, 1, F, stride), axis=-1).reshape(-1, F * C)
-            @ filter.reshape(-1, K)
-            for column, filter in zip(columns, filters, strict=True)
-        ]
-        if in_pairs:
-            p, q, r, s = products
-            y = jnp.stack([p + q + r, q - r - s], axis=1)
-        else:
-            y = sum(products, start=jnp.zeros((), x.dtype))
-        return y.reshape(-1, H, W, K)
+    def convolve_some(x: Array) -> Array:
+        return convolve(pad(x, padding), kernel)
 
-    at_most = max(1, _CHUNK_ELEMENTS // (H * W * F * (F * C + K)))
+    at_most = max(1, _CHUNK_ELEMENTS // held)
     images = max(n for n in range(1, at_most + 1) if len(x) % n == 0)
-    y = lax.map(convolve, x.reshape(-1, images, *x.shape[1:]))
+    y = lax.map(convolve_some, x.reshape(-1, images, *x.shape[1:]))
     return y.reshape(-1, H, W, K)
+
+
+def _by_columns(x: Array, kernel: Array, stride: int) -> Array:
+    """Convolves, without padding, as a matrix product for each column of the filters."""
+    F, _, C, K = kernel.shape
+    y = jnp.zeros((), x.dtype)
+    for g, column in enumerate(taps(x, axis=2, size=F, stride=stride)):
+        patches = jnp.concatenate(taps(column, 1, F, stride), axis=-1)
+        y = y + patches.reshape(-1, F * C) @ kernel[:, g].reshape(F * C, K)
+    return y
+
+
+def _winograd(x: Array, kernel: Array) -> Array:
+    """Convolves with 3×3 filters, without padding, as a matrix product for each of 16 numbers.
+
+    These make 2×2 outputs out of 4×4 pixels, where the sum over the filter's pixels takes 36:
+    Winograd's F(2×2, 3×3) (Lavin and Gray, CVPR 2016, Section 4). Its rounding error is up to
+    half again that of the sum.
+    """
+    P, H, W, C = x.shape
+    K = kernel.shape[-1]
+    H, W = H - 2, W - 2
+    x = jnp.pad(x, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)))  # whole 4×4 tiles
+    tiles = [tile.reshape(-1, C) for rows in _of_inputs(x, 1) for tile in _of_inputs(rows, 2)]
+    filters = [filter for rows in _of_filters(kernel) for filter in _of_filters(rows)]
+    products = [tile @ filter for tile, filter in zip(tiles, filters, strict=True)]
+    columns = [_outputs(*products[i : i + 4]) for i in range(0, 16, 4)]
+    left, right = (_outputs(*column) for column in zip(*columns, strict=True))
+    y = jnp.stack([jnp.stack(pair, axis=1) for pair in zip(left, right, strict=True)])
+    y = y.reshape(2, P, (H + 1) // 2, (W + 1) // 2, 2, K).transpose(1, 2, 0, 3, 4, 5)
+    return y.reshape(P, H + H % 2, W + W % 2, K)[:, :H, :W]
+
+
+def _of_inputs(x: Array, axis: int) -> list[Array]:
+    """Returns what is multiplied by `_of_filters`, from the four pixels of a tile along `axis`."""
+    a, b, c, d = taps(x, axis, size=4, stride=2)
+    return [a - c, b + c, c - b, b - d]
+
+
+def _of_filters(kernel: Array) -> list[Array]:
+    """Returns what is multiplied by `_of_inputs`, from the three pixels along the first axis."""
+    left, middle, right = kernel
+    ends = (left + right) / 2
+    return [left, ends + middle / 2, ends - middle / 2, right]
+
+
+def _outputs(p: Array, q: Array, r: Array, s: Array) -> tuple[Array, Array]:
+    """Returns the two outputs of a tile along one axis from the four products."""
+    return p + q + r, q - r - s
 
 
 def _depthwise_conv_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:

@@ -28,6 +28,8 @@ NETWORKS = {
     "VGG11": lambda: torch_networks.VGG(batch_norm=False),
     "VGG11bn": lambda: torch_networks.VGG(batch_norm=True),
     "ResNet18": torch_networks.ResNet18,
+    "AlexNet": torch_networks.AlexNet,
+    "EfficientNetB0": torch_networks.EfficientNetB0,
 }
 
 

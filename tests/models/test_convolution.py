@@ -24,7 +24,9 @@ def by_definition(x, kernel, stride, padding, depthwise):
     ("shape", "F", "stride", "padding", "depthwise"),
     [
         ((6, 5, 7, 3), 3, 1, 1, False),
-        ((6, 5, 8, 3), 3, 1, 1, False),
+        ((6, 5, 7, 32), 3, 1, 1, False),
+        ((6, 6, 8, 32), 3, 1, 0, False),
+        ((3, 1, 2, 33), 3, 1, 1, False),
         ((6, 8, 8, 3), 3, 2, 1, False),
         ((5, 9, 8, 2), 5, 2, 2, False),
         ((2, 2, 2, 4), 3, 1, 1, False),
@@ -62,17 +64,18 @@ def test_convolution(shape, F, stride, padding, depthwise, float64, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("F", "stride", "padding"),
+    ("C", "F", "stride", "padding"),
     [
-        *((1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (7, 2, 3)),
-        pytest.param(11, 4, 2, marks=pytest.mark.slow),
+        *((2, 1, 1, 0), (2, 1, 2, 0), (2, 3, 1, 1), (2, 3, 2, 1), (2, 5, 1, 2), (2, 7, 2, 3)),
+        (32, 3, 1, 1),
+        pytest.param(2, 11, 4, 2, marks=pytest.mark.slow),
     ],
 )
-def test_gradients_of_a_stack_of_networks(F, stride, padding, float64):
+def test_gradients_of_a_stack_of_networks(C, F, stride, padding, float64):
     """Those of XLA's own convolution, under `vmap` over filters."""
     random = np.random.default_rng(0)
-    x = jnp.asarray(random.standard_normal((4, 13, 12, 2)))
-    kernels = jnp.asarray(random.standard_normal((3, F, F, 2, 5)))
+    x = jnp.asarray(random.standard_normal((4, 13, 12, C)))
+    kernels = jnp.asarray(random.standard_normal((3, F, F, C, 5)))
 
     def plain(x, kernel):
         return jax.lax.conv_general_dilated(
