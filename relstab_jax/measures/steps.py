@@ -146,8 +146,13 @@ def compile_steps(
             new = [(lax.psum(d[0], "image"), *d[1:]) for d in new]
         return _sums(offset, [d[0] for d in new]), ([d[1:] for d in new], change)
 
+    def step_of_untraced(*arguments):
+        # Waits, lest the distances take cores from the next batch's forward pass, all of whose
+        # threads would wait for one.
+        return jax.block_until_ready(step(*arguments))
+
     if not traced:
-        return add_to_reference, jax.jit(add_to_variance, donate_argnums=0), step
+        return add_to_reference, jax.jit(add_to_variance, donate_argnums=0), step_of_untraced
     sharded_step = jax.shard_map(
         step,
         mesh=mesh,
@@ -230,7 +235,7 @@ def relative_changes(xs: list[Array], ys: list[Array]) -> list[Float[Array, ""]]
 def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]:
     """Returns ‖f(copy) - f(x)‖² of two copies, one after the other, of b images."""
     return [
-        jnp.stack([squared_norms(copy - x) for copy in jnp.split(x_copies, 2)])
+        jax.vmap(squared_norms)(x_copies.reshape(2, *x.shape) - x[None])
         for x, x_copies in zip(map(in_full, f), map(in_full, f_copies), strict=True)
     ]
 
@@ -269,12 +274,29 @@ def _distances(
     """Computes `Distances` from the representations of a batch and what copies change."""
     found = []
     for n, (c, x, change) in enumerate(zip(reference, f, changes, strict=True)):
-        about = in_full(x) - c[None]
-        offset = jnp.tensordot(counts.astype(about.dtype), about, axes=1)
+        x = in_full(x)
         mean = change.mean(axis=0)
         deviation = None if deviations is None else deviations[n].mean(axis=0)
-        found.append(Distances(c, offset, squared_norms(about), mean[0], mean[1], deviation))
+        offset, spread = _offset(c, x, counts.astype(x.dtype)), squared_norms(x - c[None])
+        found.append(Distances(c, offset, spread, mean[0], mean[1], deviation))
     return found
+
+
+def _offset(c: Array, x: Array, counts: Array) -> Array:
+    """Returns the sum of x - c over the images that count."""
+
+    def product(c: Array, x: Array, counts: Array) -> Array:
+        return jnp.tensordot(counts, x - c[None], axes=1)
+
+    def one_by_one(c: Array, x: Array, counts: Array) -> Array:
+        def add(offset: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+            f, count = image
+            return offset + count * (f - c), None
+
+        return lax.scan(add, jnp.zeros_like(c), (x, counts))[0]
+
+    # On a CPU, writing all differences to memory takes longer than all else that is done with them.
+    return lax.platform_dependent(c, x, counts, cpu=one_by_one, default=product)
 
 
 @partial(jax.jit, donate_argnums=0)
