@@ -7,12 +7,13 @@ below, `module` is the calling module, and `layer` the name of the layer in it.
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
+from jax import lax
 from jaxtyping import Array, Float
 
 from relstab_jax.models import layers
@@ -63,11 +64,28 @@ def max_pool(
     padding: int = 0,
 ) -> Float[Array, "P H_out W_out C"]:
     """Takes the maxima over windows of `size`² pixels, and records them."""
-    # On a CPU, the gradient of `lax.reduce_window` takes three to four times as long.
+    # On a CPU, the gradient of windows takes three to four times as long as that of slices. On a
+    # TPU, slices move a quarter more of all that VGG11bn moves in a step.
+    over = {"size": size, "stride": stride, "padding": padding}
+    x = lax.platform_dependent(
+        x, tpu=partial(max_of_windows, **over), default=partial(max_of_slices, **over)
+    )
+    sow(module, f"{layer}:pool", x)
+    return x
+
+
+def max_of_windows(x: Array, *, size: int, stride: int, padding: int) -> Array:
+    """Takes the maxima over windows; of equal ones, the first gets the gradient."""
+    around = (0, 0), (padding, padding), (padding, padding), (0, 0)
+    window, strides = (1, size, size, 1), (1, stride, stride, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, around)
+
+
+def max_of_slices(x: Array, *, size: int, stride: int, padding: int) -> Array:
+    """Takes the maxima over slices of the images; equal ones share the gradient."""
     x = pad(x, padding, -jnp.inf)
     for axis in (1, 2):
         x = reduce(jnp.maximum, taps(x, axis, size, stride))
-    sow(module, f"{layer}:pool", x)
     return x
 
 

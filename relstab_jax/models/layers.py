@@ -111,9 +111,7 @@ class BatchNorm(nn.Module):
                 raise InputError(
                     "batch-norm cannot train on one value per channel: use more or larger images"
                 )
-            mean = self._mean(x)
-            # The derivative of the variance with respect to the mean is zero.
-            var = self._mean((x - lax.stop_gradient(mean)[None, None, None]) ** 2)
+            mean, var = self._moments(x, about=mean)
             running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
             unbiased = var * (n / (n - 1))
             running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * unbiased
@@ -121,9 +119,19 @@ class BatchNorm(nn.Module):
         shift = bias - mean * scale
         return x * scale[None, None, None] + shift[None, None, None]
 
-    def _mean(self, x: Float[Array, "P H W C"]) -> Float[Array, " C"]:
+    def _moments(
+        self, x: Float[Array, "P H W C"], about: Float[Array | np.ndarray, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """Returns the mean and the variance of each channel over the batch, on all devices."""
         mean = x.mean(axis=(0, 1, 2))
-        return lax.pmean(mean, self.axis_name) if self.axis_name else mean
+        # The derivative of the variance with respect to the mean is zero.
+        var = ((x - lax.stop_gradient(mean)[None, None, None]) ** 2).mean(axis=(0, 1, 2))
+        if not self.axis_name:
+            return mean, var
+        # Means and squares are sent together, about the running mean, lest digits be lost.
+        shift = mean - about
+        shift, square = lax.pmean(jnp.stack([shift, var + shift**2]), self.axis_name)
+        return about + shift, square - shift**2
 
 
 class Dropout(nn.Module):

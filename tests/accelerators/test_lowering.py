@@ -39,3 +39,9 @@ def test_programs_lower_as_they_should(name, convolutions, collectives, platform
     assert text.count("stablehlo.convolution") == convolutions
     found = re.findall(r"stablehlo\.(all_\w+|collective_\w+|reduce_scatter)", text)
     assert set(found) == collectives
+
+
+@pytest.mark.parametrize(("platform", "windows"), [("tpu", 2), ("cuda", 0)])
+def test_a_tpu_alone_takes_maxima_over_windows(platform, windows):
+    text = made()["LeNet training"].export(platform)
+    assert text.count("stablehlo.select_and_scatter") == windows

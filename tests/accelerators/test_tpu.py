@@ -79,11 +79,14 @@ def test_batch_norm_adds_statistics_to_what_is_sent(name, batch, layers, loops, 
     states, *_ = program.arguments
     assert memory.alias_size_in_bytes >= size_of(states, 4)
     assert all(" all-reduce" in line for line in collectives(text))
+    norms = len(jax.tree.leaves(states.variables["batch_stats"])) // 2  # a mean and a variance each
     sent = sum(sum(sizes(line)) for line in collectives(text))
     gradients = size_of(states.variables["params"]) + 2
     statistics = size_of(states.variables["batch_stats"])  # forward, and their gradients backward
     # The two batch-norms that a block adds up have one gradient of their shifts, sent once.
     assert sent == gradients + 2 * statistics - sum(shortcuts)
+    # Each norm sends its mean and variance together, and so their gradients.
+    assert len(collectives(text)) <= 1 + 2 * norms
     assert len(convolutions(text)) == 3 * layers - 1
     assert len(lines(text, "while")) == loops
 

@@ -9,27 +9,28 @@ from relstab_jax.models import features, layers
 from tests.compiled import create
 
 
+@pytest.mark.parametrize("pool", [features.max_of_slices, features.max_of_windows])
 @pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1)])
-def test_max_pool(size, stride, padding, float64):
-    """Values and gradients are those of XLA's own windows."""
+def test_max_pool(size, stride, padding, pool, float64):
+    """Values and gradients, pixel by pixel."""
+    x = np.random.default_rng(0).standard_normal((2, 9, 8, 3))
+    over = {"size": size, "stride": stride, "padding": padding}
+    y, pull = jax.vjp(lambda x: pool(x, **over), jnp.asarray(x))
+    (dx,) = pull(y)  # of half the sum of squares
 
-    class Pool(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return features.max_pool(self, "pool", x, size, stride, padding)
-
-    def plain(x):
-        pads = (0, 0), (padding, padding), (padding, padding), (0, 0)
-        windows, strides = (1, size, size, 1), (1, stride, stride, 1)
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, windows, strides, pads)
-
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 3)))
-    found, expected = (
-        jax.jit(jax.value_and_grad(lambda x, f=f: (f(x) ** 3).sum()))(x)
-        for f in (lambda x: Pool().apply({}, x), plain)
-    )
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-12)
+    padded = np.full((2, 9 + 2 * padding, 8 + 2 * padding, 3), -np.inf)
+    inside = padded[:, padding : padding + 9, padding : padding + 8]
+    inside[:] = x
+    expected = np.zeros_like(padded)
+    for p, i, j, c in np.ndindex(y.shape):
+        window = padded[p, i * stride : i * stride + size, j * stride : j * stride + size, c]
+        assert y[p, i, j, c] == window.max()
+        row, column = np.unravel_index(window.argmax(), window.shape)
+        expected[p, i * stride + row, j * stride + column, c] += window.max()
+    rows, columns = ((n + 2 * padding - size) // stride + 1 for n in (9, 8))
+    assert y.shape == (2, rows, columns, 3)
+    crop = slice(padding, padding + 9), slice(padding, padding + 8)
+    np.testing.assert_allclose(dx, expected[:, crop[0], crop[1]], rtol=1e-12)
 
 
 def test_overlapping_max_pool_ignores_its_padding():

@@ -26,6 +26,40 @@ def test_batch_norm_uses_and_remembers_the_batch():
     np.testing.assert_allclose(np.reshape(evaluated, (-1, 5)), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_batch_norm_does_not_depend_on_the_devices(float64):
+    """Nor do its gradients, where devices have different means."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(3, 2, (8, 2, 2, 5)) + np.arange(8)[:, None, None, None])
+    weights = jnp.asarray(random.standard_normal(x.shape))
+    norm = layers.BatchNorm(train=True)
+    variables = norm.init(jax.random.key(0), x)
+
+    def applied(x, axis_name=None):
+        norm = layers.BatchNorm(True, axis_name)
+        return norm.apply(variables, x, mutable=["batch_stats"])
+
+    def of_whole(x):
+        y, updated = applied(x)
+        return (weights * y).sum(), updated
+
+    (_, expected), gradient = jax.value_and_grad(of_whole, has_aux=True)(x)
+    for devices in (2, 8):
+
+        def of_part(x, weights):
+            y, updated = applied(x, "batch")
+            return jax.lax.psum((weights * y).sum(), "batch"), updated
+
+        parts = [a.reshape(devices, -1, *a.shape[1:]) for a in (x, weights)]
+        (_, updated), found = jax.pmap(
+            jax.value_and_grad(of_part, has_aux=True), axis_name="batch"
+        )(*parts)
+        # Each device has the gradient of the sum that all of them add up.
+        np.testing.assert_allclose(found.reshape(x.shape) / devices, gradient, atol=1e-12)
+        for name, statistic in expected["batch_stats"].items():
+            for of_device in updated["batch_stats"][name]:
+                np.testing.assert_allclose(of_device, statistic, rtol=1e-12)
+
+
 @pytest.mark.parametrize("whole_examples", [False, True])
 def test_dropout_does_not_depend_on_the_devices(whole_examples):
     x = jnp.ones((8, 5, 3))
