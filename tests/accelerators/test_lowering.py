@@ -45,3 +45,9 @@ def test_programs_lower_as_they_should(name, convolutions, collectives, platform
 def test_a_tpu_alone_takes_maxima_over_windows(platform, windows):
     text = made()["LeNet training"].export(platform)
     assert text.count("stablehlo.select_and_scatter") == windows
+
+
+@pytest.mark.parametrize(("platform", "pixel_by_pixel"), [("tpu", False), ("cuda", True)])
+def test_a_tpu_alone_warps_small_images_by_products(platform, pixel_by_pixel):
+    text = made()["LeNet measurement"].export(platform)
+    assert ("stablehlo.gather" in text) == pixel_by_pixel

@@ -40,6 +40,18 @@ def test_warp_equals_the_authors(case, interpolation, golden):
     np.testing.assert_allclose(warped, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("delta", [0.7, 20])  # beyond the border, too
+def test_products_and_gathers_give_the_same_image(delta):
+    image = jax.random.normal(jax.random.key(0), (32, 32, 3))
+    T = diffeomorphism.typical_temperature(delta, 3, 32)
+    dx, dy = diffeomorphism.displacement(jax.random.key(1), 32, 3, T)
+    warped = diffeomorphism.warp(image, dx, dy)
+    pixels = jnp.arange(32.0)
+    y, x = (pixels[:, None] - dy).clip(0, 31), (pixels[None] - dx).clip(0, 31)
+    product = diffeomorphism.by_products(image, y, x, diffeomorphism.hat)
+    np.testing.assert_allclose(product, warped, atol=1e-6)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_temperatures_equal_the_authors(case, golden):
     size, cut = of_case(case)
