@@ -51,3 +51,7 @@ def test_a_tpu_alone_takes_maxima_over_windows(platform, windows):
 def test_a_tpu_alone_warps_small_images_by_products(platform, pixel_by_pixel):
     text = made()["LeNet measurement"].export(platform)
     assert ("stablehlo.gather" in text) == pixel_by_pixel
+
+
+def test_no_gradient_of_a_sweep_depends_on_the_order_of_a_scatter():
+    assert "stablehlo.scatter" not in made()["sweep advance"].export("cuda")
