@@ -18,10 +18,11 @@ import sys
 from typing import NamedTuple
 
 from relstab_jax import main as command
-from relstab_jax import results
+from relstab_jax import messages, results
 from relstab_jax.errors import InputError, WriteError, reading, reason, shown
 from relstab_jax.fields import local_path
 from relstab_jax.gathering import gather
+from relstab_jax.messages import log
 from relstab_jax.runs import folder
 
 # Arguments that `folder_name` maps to distinct names: a file of configs/, words, and numbers.
@@ -132,7 +133,7 @@ def _measure_again(path: pathlib.Path, run: Run) -> bool:
     return bool(differences)
 
 
-def run_all(runs: list[Run]) -> list[Run]:
+def run_all(runs: list[Run], verbosity: int = 0) -> list[Run]:
     """Runs those that have not ended, one after the other; returns those that failed.
 
     Raises:
@@ -142,10 +143,10 @@ def run_all(runs: list[Run]) -> list[Run]:
     for number, run in enumerate(runs, 1):
         title = f"run {number} of {len(runs)}, {run.workdir}"
         if run.ended:
-            print(f"{title}: has ended before.", flush=True)
+            log.info(f"{title}: has ended before.")
             continue
-        print(f"{title}:", flush=True)
-        code = subprocess.run(run.command).returncode
+        log.info(f"{title}:")
+        code = subprocess.run([*run.command, f"--verbosity={verbosity}"]).returncode
         if code > 128:  # the exit code of `interruption.Interrupted`
             sys.exit(code)
         if code:
@@ -157,9 +158,9 @@ def gather_and_draw(runs: list[Run], workdir: pathlib.Path) -> None:
     """Writes the gathered results of runs into `workdir`, and draws their figures."""
     gathered = gather([results.load(run.workdir / results.RESULTS) for run in runs])
     path = results.save(gathered, workdir)
-    print(f"results of {len(runs)} runs: {path}")
+    log.info(f"results of {len(runs)} runs: {path}")
     for figure in command.draw(path):
-        print(f"figure: {figure}")
+        log.info(f"figure: {figure}")
 
 
 def main() -> None:
@@ -174,7 +175,11 @@ def main() -> None:
     parser.add_argument(
         "--list", action="store_true", help="only print the arguments of the runs that are left"
     )
+    parser.add_argument(
+        "--verbosity", type=int, choices=(-1, 0), default=0, help="-1: say nothing but warnings"
+    )
     arguments = parser.parse_args()
+    messages.show(arguments.verbosity)
     try:
         path = pathlib.Path(local_path("GRID", arguments.grid))
         workdir = arguments.workdir or f"runs/{path.stem}"
@@ -183,7 +188,7 @@ def main() -> None:
         if arguments.list:
             print(*(shlex.join(run.flags) for run in runs if not run.ended), sep="\n")
             return
-        failed = run_all(runs)
+        failed = run_all(runs, arguments.verbosity)
         # A run may fail after it has written its results, for example while it draws them.
         complete = [
             run for run in runs if run.has_results and not (run.measure_again and run in failed)

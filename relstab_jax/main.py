@@ -6,7 +6,6 @@ python -m relstab_jax.main --config=configs/task2.py:laptop
 import argparse
 import importlib
 import importlib.metadata
-import logging
 import pathlib
 import sys
 import time
@@ -20,7 +19,7 @@ import jax
 import xarray as xr
 from ml_collections import ConfigDict
 
-from relstab_jax import __version__, distributed, plots, results, tables
+from relstab_jax import __version__, distributed, messages, plots, results, tables
 from relstab_jax import config as configs
 from relstab_jax.compilation import CompilationCache
 from relstab_jax.errors import (
@@ -33,6 +32,7 @@ from relstab_jax.errors import (
     writing,
 )
 from relstab_jax.fields import local_path, set_fields
+from relstab_jax.messages import log
 from relstab_jax.runs import folder, state
 from relstab_jax.training.devices import one_device_per_core
 from relstab_jax.training.interruption import Interrupted
@@ -59,6 +59,9 @@ def parser() -> Parser:
     )
     made.add_argument("--config", help="file of the configuration, with presets after a colon")
     made.add_argument("--workdir", help="folder of the run; default: runs/CONFIG-PRESETS")
+    made.add_argument(
+        "--verbosity", type=int, choices=(-1, 0), default=0, help="-1: say nothing but warnings"
+    )
     made.add_argument(
         "--distributed",
         action="store_true",
@@ -144,15 +147,15 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     distributed.check_together(check)
     dataset, differences = folder.previous_results(workdir, config)
     if dataset is not None:
-        print(f"This run has ended before; delete {workdir} to run it again.")
+        log.info(f"This run has ended before; delete {workdir} to run it again.")
     else:
         dataset = _new_results(experiment, config, workdir, list(differences.values()))
     if distributed.is_first():
         path = workdir / results.RESULTS
-        print(tables.summary(dataset))
-        print(f"results: {path}")
+        log.info(tables.summary(dataset))
+        log.info(f"results: {path}")
         for figure in draw(path):
-            print(f"figure:  {figure}")
+            log.info(f"figure:  {figure}")
 
 
 def _new_results(
@@ -168,10 +171,10 @@ def _new_results(
     """
     processes = f", of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     devices = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
-    print(f"Running in {workdir} on {devices}{processes}.", flush=True)
+    log.info(f"Running in {workdir} on {devices}{processes}.")
     if differences:
         changed = some(differences, "; ", at_most=2)
-        print(f"Measuring again with other settings: {changed}.", flush=True)
+        log.info(f"Measuring again with other settings: {changed}.")
     cache = CompilationCache()
     began = time.monotonic()
     with state.recorded(workdir):
@@ -182,7 +185,7 @@ def _new_results(
         if distributed.is_first():
             results.save(dataset, workdir)
     if cache.seconds >= 1:
-        print(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
+        log.info(f"Programs compiled by earlier runs have saved {cache.seconds:.0f} s.")
     return dataset
 
 
@@ -232,11 +235,11 @@ def leave_errors_of_orbax_to_be_raised() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line `arguments`, by default those of this process."""
-    logging.basicConfig(format="%(message)s")
     leave_errors_of_orbax_to_be_raised()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         config, flags = configuration(sys.argv[1:] if arguments is None else arguments)
+        messages.show(flags.verbosity)
         workdir = flags.workdir or str(default_workdir(flags.config))
         workdir = pathlib.Path(local_path("--workdir", workdir))
         one_device_per_core()
@@ -247,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except Interrupted as interrupted:
         if distributed.is_first():
-            print(f"{interrupted}; run the same command to resume.")
+            log.warning(f"{interrupted}; run the same command to resume.")
         sys.exit(interrupted.exit_code)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from relstab_jax.compilation import processor
+from relstab_jax.messages import log
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -45,3 +46,13 @@ def golden() -> dict[str, np.ndarray]:
 def float64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_it_was():
+    """Takes back what the command does to the logger, so that tests can read it."""
+    level, handlers, propagate = log.level, log.handlers[:], log.propagate
+    yield
+    log.handlers[:] = handlers
+    log.propagate = propagate
+    log.setLevel(level)

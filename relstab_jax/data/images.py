@@ -13,9 +13,9 @@ import tensorflow_datasets as tfds
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 from tensorflow_datasets.core import constants
-from tqdm import tqdm
 
 from relstab_jax.errors import InputError, reading, reason
+from relstab_jax.messages import progress_bar
 
 # Means and standard deviations of the training pixels, scaled to [0, 1], for red, green and blue:
 # CIFAR-10's are those of App. B.1, ImageNet's those of torchvision.
@@ -86,7 +86,7 @@ def load(
     """
     source = prepared(name, split, data_dir)
     images, labels = [], []
-    for n in tqdm(range(len(source)), f"Reading {name} {split}", disable=None):
+    for n in progress_bar(range(len(source)), f"Reading {name} {split}"):
         with reading(f"image {n} of {name} {split}", "an image", "prepare the set again"):
             row = source[n]
             images.append(np.asarray(decoded(row)))

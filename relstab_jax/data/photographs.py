@@ -13,10 +13,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from jaxtyping import Float, Int, Shaped
-from tqdm import tqdm
 
 from relstab_jax.data.images import prepared
 from relstab_jax.errors import InputError, reading, some
+from relstab_jax.messages import progress_bar
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif",
@@ -95,7 +95,7 @@ class Photographs:
         Raises:
             InputError: for the first one that cannot be decoded or does not fit the network.
         """
-        for number in tqdm(range(len(self)), "Checking the images", unit="image", disable=None):
+        for number in progress_bar(range(len(self)), "Checking the images", unit="image"):
             self[number]
 
 

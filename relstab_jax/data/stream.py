@@ -1,6 +1,5 @@
 """Photographs of a set that does not fit in memory, decoded in parallel on access."""
 
-import logging
 import math
 import os
 import threading
@@ -17,8 +16,7 @@ from jaxtyping import Array, Int, Key, UInt8
 from relstab_jax.data.images import decoded, prepared
 from relstab_jax.data.photographs import central_square
 from relstab_jax.errors import InputError
-
-_log = logging.getLogger(__name__)
+from relstab_jax.messages import log
 
 # Ranges of random crops, as in torchvision.
 AREA = 0.08, 1.0  # as a fraction of the photograph's area
@@ -116,7 +114,7 @@ class Stream:
                 return
             self._damaged.add(number)
             count = len(self._damaged)
-        _log.warning(
+        log.warning(
             "photograph %d of %s cannot be decoded (%s), so the next one replaces it: %d so far",
             number,
             self._name,

@@ -19,6 +19,7 @@ from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.measures.perturbations import WHOLE, Diffeomorphism
+from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables, weights
 from relstab_jax.runs.folder import CONFIG
 from relstab_jax.training import checkpoints
@@ -141,7 +142,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     del workdir
     model, trained = network(config)
     measured_on = images(config)
-    print(f"Measuring {measured_on.note}.", flush=True)
+    log.info(f"Measuring {measured_on.note}.")
     seeds = config.seeds if trained is None else seeds_of(config.weights, trained)
     keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
     initial = jax.jit(jax.vmap(model.init))(keys)

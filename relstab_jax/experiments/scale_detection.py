@@ -31,6 +31,7 @@ from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures.noise import EqualVariance
 from relstab_jax.measures.sensitivity import Sensitivity
+from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables, patches, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
@@ -179,7 +180,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         )
         last = sweep.variables(trained, config.max_epochs * sweep.steps_per_epoch)
 
-    print(f"Measuring D, G and R of every layer of {S} seeds.", flush=True)
+    log.info(f"Measuring D, G and R of every layer of {S} seeds.")
     states = {"init": collected(initial, S), "trained": collected(last, S)}
     measured = [
         sensitivities(config, model, of_state, test_positions) for of_state in states.values()

@@ -18,6 +18,7 @@ from relstab_jax.fields import SEED, SEEDS, choice, optional, positive, real, se
 from relstab_jax.fields import check as check_fields
 from relstab_jax.keys import key_of
 from relstab_jax.measures import diffeomorphism
+from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers
 from relstab_jax.training.data_parallel import Data
@@ -162,7 +163,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
             return np.asarray(training.evaluate(variables, data, examples)[1])
 
-        print(f"Evaluating {len(config.seeds)} seeds.", flush=True)
+        log.info(f"Evaluating {len(config.seeds)} seeds.")
         of_seed = {
             "train_error": error(trained.best, train),
             "test_error": error(trained.best, test),
@@ -178,7 +179,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         }
         initial = training.start(keys.init).variables
 
-    print("Measuring D, G and R of every layer.", flush=True)
+    log.info("Measuring D, G and R of every layer.")
     examples = test[:, : config.measure_points]
     on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
     if config.init_statistics == "batch":

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
-from tqdm import tqdm
 
 from relstab_jax.errors import InputError
 from relstab_jax.measures import representations
@@ -37,6 +36,7 @@ from relstab_jax.measures.steps import (
     compile_steps,
     relative_changes,
 )
+from relstab_jax.messages import progress_bar
 
 _MIXED = 0.01  # relative change of a sum over images that no rounding explains
 
@@ -164,7 +164,7 @@ def measure(
         if traced:
             weights = jax.device_put(weights, everywhere)
         parts = []
-        with tqdm(total=P, unit="image", disable=None if progress else True) as bar:
+        with progress_bar(total=P, unit="image", shown=progress) as bar:
             for index in batches:
                 counts = jnp.asarray(index < P, dtype)
                 offset, part = step(

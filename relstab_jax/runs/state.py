@@ -19,6 +19,7 @@ from typing import NamedTuple
 from relstab_jax import distributed
 from relstab_jax.errors import InputError, WriteError, reading
 from relstab_jax.files import strict_json, write_atomically
+from relstab_jax.messages import log
 from relstab_jax.training.interruption import Interrupted
 
 STATE = "state.json"
@@ -89,7 +90,7 @@ def check_not_running(workdir: pathlib.Path) -> None:
         return  # of an earlier process with the same id: this one has not started its run yet
     first = _last_heartbeat(workdir)
     deadline = time.monotonic() + SILENT_SECONDS
-    print(f"Checking for {SILENT_SECONDS} s whether {workdir} is in use.", flush=True)
+    log.info(f"Checking for {SILENT_SECONDS} s whether {workdir} is in use.")
     while time.monotonic() < deadline:
         time.sleep(0.2)
         if _last_heartbeat(workdir) != first:

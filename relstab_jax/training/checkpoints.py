@@ -1,7 +1,6 @@
 """Checkpoints of a run by Orbax: asynchronous and atomic; the newest two are kept."""
 
 import errno
-import logging
 import os
 import pathlib
 import shutil
@@ -12,9 +11,8 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from relstab_jax.errors import InputError, reading, reporting_full_disk, some, writing
+from relstab_jax.messages import log
 from relstab_jax.models import Variables
-
-_log = logging.getLogger(__name__)
 
 _OVERHEAD_BYTES = 2**20  # of a checkpoint, besides its arrays
 
@@ -49,7 +47,7 @@ class Checkpoints:
             try:
                 return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
             except Exception as error:  # Orbax raises whatever its storage layers raise
-                _log.warning(
+                log.warning(
                     "The checkpoint of step %d is damaged (%s); falling back to the one before it.",
                     step,
                     str(error).partition("\n")[0][:200],

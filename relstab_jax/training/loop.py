@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 
 from relstab_jax import distributed
 from relstab_jax.errors import Diverged
+from relstab_jax.messages import log
 from relstab_jax.models import Variables
 from relstab_jax.training.checkpoints import Checkpoints
 from relstab_jax.training.devices import collected, on_devices
@@ -169,7 +170,7 @@ def _restored(
     if restored is None:
         return 0, training.start(keys)
     step, arrays = restored
-    print(f"Going on from epoch {step / training.steps_per_epoch:.5g}.", flush=True)
+    log.info(f"Going on from epoch {step / training.steps_per_epoch:.5g}.")
     return step, on_devices(arrays, len(keys), training.sharding)
 
 

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-from tqdm import tqdm
+
+from relstab_jax.messages import log, progress_bar
 
 LONG_ON_A_CPU = datetime.timedelta(hours=2)
 
@@ -41,13 +42,11 @@ class Report(AbstractContextManager):
         self._last_epoch, self._is_known = display.end(None, 0)
         self._last_line = 0.0
         self._pace: tuple[int, float] | None = None  # step and time, once the end was known
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=self._last_epoch * steps_per_epoch * self._per_step,
             initial=step * self._per_step,
             unit=f" {self._unit}",
             unit_scale=True,
-            disable=None,
-            dynamic_ncols=True,
         )
 
     def __exit__(self, *_: object) -> None:
@@ -62,13 +61,13 @@ class Report(AbstractContextManager):
         """Says how long the training will take, from the first measured chunk."""
         rate = f"{self._per_step / seconds_per_step:.3g} {self._unit}/s"
         if not self._is_known:
-            self._bar.write(f"{rate} at first; {self._display.until_known}.")
+            log.info(f"{rate} at first; {self._display.until_known}.")
             return
         steps = self._last_epoch * self._steps_per_epoch
         total = datetime.timedelta(seconds=round(steps * seconds_per_step))
-        self._bar.write(f"{rate}: {total} for {self._last_epoch} epochs.")
+        log.info(f"{rate}: {total} for {self._last_epoch} epochs.")
         if jax.default_backend() == "cpu" and total > LONG_ON_A_CPU:
-            self._bar.write(
+            log.info(
                 "This setting is made for a GPU or a TPU. On a CPU, stop it (Ctrl-C) and add "
                 "laptop to the words behind the name of the config."
             )
@@ -92,4 +91,4 @@ class Report(AbstractContextManager):
             seconds_per_step = (now - self._pace[1]) / (step - self._pace[0])
             left = datetime.timedelta(seconds=round((last_step - step) * seconds_per_step))
             line += f"  about {left} left"
-        self._bar.write(line)
+        log.info(line)
