@@ -234,10 +234,16 @@ def relative_changes(xs: list[Array], ys: list[Array]) -> list[Float[Array, ""]]
 @jax.jit
 def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]:
     """Returns ‖f(copy) - f(x)‖² of two copies, one after the other, of b images."""
-    return [
-        jax.vmap(squared_norms)(x_copies.reshape(2, *x.shape) - x[None])
-        for x, x_copies in zip(map(in_full, f), map(in_full, f_copies), strict=True)
-    ]
+
+    def in_turn(x: Array, x_copies: Array) -> Array:
+        return jnp.stack([squared_norms(copy - x) for copy in jnp.split(x_copies, 2)])
+
+    def at_once(x: Array, x_copies: Array) -> Array:
+        return jax.vmap(squared_norms)(x_copies.reshape(2, *x.shape) - x[None])
+
+    # At once takes a third of the time on a CPU, but twice the memory on a TPU.
+    choose = partial(lax.platform_dependent, cpu=at_once, default=in_turn)
+    return [choose(in_full(x), in_full(y)) for x, y in zip(f, f_copies, strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
