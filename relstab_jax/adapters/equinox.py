@@ -38,7 +38,7 @@ def from_equinox(
             )
     variables, rest = eqx.partition(module, eqx.is_array)
 
-    def features(variables: PyTree, images: Array) -> Mapping[str, Array]:
+    def features(variables: PyTree, images: Array, layers: tuple[str, ...]) -> Mapping[str, Array]:
         def of_image(image: Array) -> Mapping[str, Array]:
             found: records.Records = []
             copy = eqx.combine(variables, rest)
@@ -46,14 +46,16 @@ def from_equinox(
                 if callable(part):
                     records.record(part, path, found)
             call(copy, image)
-            return records.named(found)
+            return records.named(found, layers)
 
         return jax.vmap(of_image)(images.transpose(0, 3, 1, 2))
 
     def shuffled(key: Key[Array, ""], variables: PyTree) -> PyTree:
         return records.permuted(key, variables, axis=1)
 
-    return Network(features, variables, type(module).__name__, shuffled, channel_axis=1)
+    select = records.selecting(features)
+    name = type(module).__name__
+    return Network(select(("*",)), variables, name, shuffled, channel_axis=1, select=select)
 
 
 def _modules(module: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import flax.linen as nn
 from flax.errors import ModifyScopeVariableError
 from jaxtyping import Array
 
-from relstab_jax.adapters.records import Records, of_batch, permuted
+from relstab_jax.adapters.records import Records, of_batch, permuted, selecting
 from relstab_jax.errors import InputError
 from relstab_jax.models.network import Network
 
@@ -55,7 +55,10 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], **arguments: Any)
             ) from error
         return records
 
-    def features(variables: Mapping[str, Any], images: Array) -> Mapping[str, Array]:
-        return of_batch(partial(forward, variables), images)
+    def features(
+        variables: Mapping[str, Any], images: Array, layers: tuple[str, ...]
+    ) -> Mapping[str, Array]:
+        return of_batch(partial(forward, variables), images, layers)
 
-    return Network(features, variables, type(module).__name__, permuted)
+    select = selecting(features)
+    return Network(select(("*",)), variables, type(module).__name__, permuted, select=select)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Array, PyTree
 
-from relstab_jax.adapters.records import Records, of_batch, permuted, record
+from relstab_jax.adapters.records import Records, of_batch, permuted, record, selecting
 from relstab_jax.errors import InputError
 from relstab_jax.models.network import Network
 
@@ -53,7 +53,8 @@ def from_nnx(module: nnx.Module) -> Network:
         copy(images)
         return records
 
-    def features(variables: PyTree, images: Array) -> Mapping[str, Array]:
-        return of_batch(partial(forward, variables), images)
+    def features(variables: PyTree, images: Array, layers: tuple[str, ...]) -> Mapping[str, Array]:
+        return of_batch(partial(forward, variables), images, layers)
 
-    return Network(features, variables, type(module).__name__, permuted)
+    select = selecting(features)
+    return Network(select(("*",)), variables, type(module).__name__, permuted, select=select)

@@ -1,5 +1,6 @@
 """What the adapters share: outputs of modules as they return, and permuted channels."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,46 +10,66 @@ import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
 from jaxtyping import Array, Key, PyTree
 
+from relstab_jax.measures.representations import matches
 from relstab_jax.models.model import OUTPUT, orders
 
 Records = list[tuple[str, Any]]  # (path of a module, "" for the network itself; what it returned)
 
 
-def of_batch(forward: Callable[[Any], Records], images: Any) -> OrderedDict[str, Any]:
+def of_batch(
+    forward: Callable[[Any], Records], images: Any, layers: tuple[str, ...] = ("*",)
+) -> OrderedDict[str, Any]:
     """Returns the representations of a batch: `named` outputs with an axis for the images.
 
     Args:
         forward: images -> records of all modules.
         images: [b, size, size, C].
+        layers: names or patterns, as for `named`.
     """
     if len(images) == 1:  # where an axis of size 1 may be another
-        found = of_batch(forward, jnp.concatenate([images, images]))
+        found = of_batch(forward, jnp.concatenate([images, images]), layers)
         return OrderedDict((name, x[:1]) for name, x in found.items())
-    found = named(forward(images))
+    found = named(forward(images), layers)
     return OrderedDict((name, x) for name, x in found.items() if x.shape[:1] == (len(images),))
 
 
-def named(records: Records) -> OrderedDict[str, Any]:
+def named(records: Records, layers: tuple[str, ...] = ("*",)) -> OrderedDict[str, Any]:
     """Names the arrays that modules returned by the modules' paths, in the order of their return.
 
-    What a module returns unchanged from another, as containers do, has the name of the first. The
-    second output of a module that is called twice is "path#2", parts of an output are "path.part",
-    and the output of the network comes last, as "output".
+    What a module returns unchanged from one within it, as containers do, goes by the paths of both:
+    here by the first that is among `layers`, or else by the first. The second output of a module
+    that is called twice is "path#2", parts of an output are "path.part", and the output of the
+    network comes last, as "output".
     """
-    return OrderedDict((name, x) for name, (_, x) in placed(records).items())
+    return OrderedDict((name, x) for name, (_, x) in placed(records, layers).items())
 
 
-def placed(records: Records) -> OrderedDict[str, tuple[int, Any]]:
-    """Returns the arrays of `named`, each with the place of its record among the records."""
-    found = OrderedDict()
+def placed(records: Records, layers: tuple[str, ...]) -> OrderedDict[str, tuple[list[int], Any]]:
+    """Returns the arrays of `named`, each with the places of its records among the records."""
+    found: list[tuple[list[str], list[int], Any]] = []  # names, places, array
     calls: dict[str, int] = {}
     for place, (module, output) in enumerate(records):
         calls[module] = calls.get(module, 0) + 1
-        name = module if calls[module] == 1 else f"{module}#{calls[module]}"
+        path = module if calls[module] == 1 else f"{module}#{calls[module]}"
         for part, x in _arrays(output):
-            if not module or all(x is not other for _, other in found.values()):
-                found[".".join(filter(None, (name or OUTPUT, part)))] = place, x
-    return found
+            name = ".".join(filter(None, (path or OUTPUT, part)))
+            same = [entry for entry in found if entry[2] is x] if module else []
+            for names, places, _ in same:
+                names.append(name)
+                places.append(place)
+            if not same:
+                found.append(([name], [place], x))
+    return OrderedDict(
+        (next((name for name in names if matches(name, layers)), names[0]), (places, x))
+        for names, places, x in found
+    )
+
+
+def selecting(
+    features: Callable[..., Mapping[str, Array]],
+) -> Callable[[tuple[str, ...]], Callable[[PyTree, Any], Mapping[str, Array]]]:
+    """Returns `Network.select` of features(variables, images, layers), named as by `named`."""
+    return functools.cache(lambda layers: functools.partial(features, layers=layers))
 
 
 def _arrays(output: Any) -> Iterator[tuple[str, Any]]:

@@ -77,13 +77,14 @@ def from_torch_module(module: Any) -> Network:
             nonlocal kept
             records = forward(variables, images, kept)
             if kept is None:
+                layer_places = placed(records, layers).items()
                 kept = {
-                    place for name, (place, _) in placed(records).items() if matches(name, layers)
+                    p for name, (places, _) in layer_places if matches(name, layers) for p in places
                 }
             return records
 
         def features(variables: Mapping[str, Any], images: Array) -> Mapping[str, Array]:
-            found = of_batch(partial(recorded, variables), images)
+            found = of_batch(partial(recorded, variables), images, layers)
             return type(found)((name, _to_jax(x)) for name, x in found.items())
 
         return features

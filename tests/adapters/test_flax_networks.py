@@ -160,3 +160,21 @@ def test_nnx_is_measured_by_its_submodules():
     )
     assert found.D_spread.isnull().all()  # of one order
     assert type(module.head) is nnx.Linear  # it stays as it is
+
+
+def test_a_module_that_returns_what_its_last_one_does_goes_by_both_names():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(5, (3, 3))], name="block")(x)
+            return nn.Dense(2, name="head")(x.mean(axis=(1, 2)))
+
+    module = Net()
+    network = from_flax(module, module.init(jax.random.key(0), IMAGES))
+    inner = "Conv_1"  # made outside the block
+    by_inner, by_outer = (rs.measure(network, IMAGES, 0, layers=[n]) for n in (inner, "block"))
+    assert list(by_inner.layer.values) == [inner]
+    assert list(by_outer.layer.values) == ["block"]
+    np.testing.assert_array_equal(by_inner.D.values, by_outer.D.values)
+    everything = rs.measure(network, IMAGES, 0)
+    assert list(everything.layer.values) == ["Conv_0", inner, "head", "output"]

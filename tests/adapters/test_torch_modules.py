@@ -66,6 +66,23 @@ def test_only_the_chosen_layers_are_kept_in_memory():
         np.testing.assert_array_equal(x, everything[layer])
 
 
+def test_a_block_goes_by_its_own_name_too():
+    """In a residual network, a block returns what its last activation does."""
+    torch.manual_seed(0)
+    module = timm.create_model("resnet18", num_classes=5).eval()
+    network = from_torch_module(module)
+    images = jnp.asarray(IMAGES)
+    inner = network.select(("layer*.act2",))
+    outer = network.select(("layer?.?",))
+    for _ in range(2):  # all are kept the first time
+        of_inner, of_outer = inner(network.variables, images), outer(network.variables, images)
+    blocks = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    assert list(of_outer) == blocks
+    assert list(of_inner) == [f"{block}.act2" for block in blocks]
+    for a, b in zip(of_inner.values(), of_outer.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "maps"),
     [("convnext_atto", {}, True), ("vit_tiny_patch16_224", {"img_size": 64}, False)],
