@@ -52,14 +52,16 @@ def scale_detection(dataset: xr.Dataset) -> str:
     laws = f"D {int(dataset.exponent_D):+d}      G {int(dataset.exponent_G):+d}"
     rows.append(f"  {'asymptotic law':24s} {laws}")
 
+    several = sound.sizes["seed"] > 1
     deviation = sound.mean_filter.std("seed", skipna=False)
-    rows += ["", "mean filters, with their deviation over seeds:"]
+    rows += ["", "mean filters, with their deviation over seeds:" if several else "mean filters:"]
     for layer in dataset.layer.values:
         states = []
         for state in ("init", "trained"):
             taps = mean.mean_filter.sel(state=state, layer=layer).values
             spread = float(deviation.sel(state=state, layer=layer).mean())
-            states.append(f"{state} " + " ".join(f"{w:8.4f}" for w in taps) + f" ± {spread:.4f}")
+            filter = " ".join(f"{w:8.4f}" for w in taps)
+            states.append(f"{state} {filter}" + (f" ± {spread:.4f}" if several else ""))
         rows.append(f"{layer:6s}  " + "    ".join(states))
 
     rows.append("")
