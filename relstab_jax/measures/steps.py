@@ -234,16 +234,19 @@ def relative_changes(xs: list[Array], ys: list[Array]) -> list[Float[Array, ""]]
 @jax.jit
 def _changes(f: list[Array], f_copies: list[Array]) -> list[Float[Array, "2 b"]]:
     """Returns ‖f(copy) - f(x)‖² of two copies, one after the other, of b images."""
-
-    def in_turn(x: Array, x_copies: Array) -> Array:
-        return jnp.stack([squared_norms(copy - x) for copy in jnp.split(x_copies, 2)])
-
-    def at_once(x: Array, x_copies: Array) -> Array:
-        return jax.vmap(squared_norms)(x_copies.reshape(2, *x.shape) - x[None])
-
     # At once takes a third of the time on a CPU, but twice the memory on a TPU.
-    choose = partial(lax.platform_dependent, cpu=at_once, default=in_turn)
-    return [choose(in_full(x), in_full(y)) for x, y in zip(f, f_copies, strict=True)]
+    changes = partial(lax.platform_dependent, cpu=changes_at_once, default=changes_in_turn)
+    return [changes(in_full(x), in_full(copies)) for x, copies in zip(f, f_copies, strict=True)]
+
+
+def changes_at_once(x: Array, copies: Array) -> Float[Array, "2 b"]:
+    """Returns ‖copy - x‖² of two copies of b arrays."""
+    return jax.vmap(squared_norms)(copies.reshape(2, *x.shape) - x[None])
+
+
+def changes_in_turn(x: Array, copies: Array) -> Float[Array, "2 b"]:
+    """Returns what `changes_at_once` does."""
+    return jnp.stack([squared_norms(copy - x) for copy in jnp.split(copies, 2)])
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -289,20 +292,23 @@ def _distances(
 
 
 def _offset(c: Array, x: Array, counts: Array) -> Array:
-    """Returns the sum of x - c over the images that count."""
-
-    def product(c: Array, x: Array, counts: Array) -> Array:
-        return jnp.tensordot(counts, x - c[None], axes=1)
-
-    def one_by_one(c: Array, x: Array, counts: Array) -> Array:
-        def add(offset: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
-            f, count = image
-            return offset + count * (f - c), None
-
-        return lax.scan(add, jnp.zeros_like(c), (x, counts))[0]
-
     # On a CPU, writing all differences to memory takes longer than all else that is done with them.
-    return lax.platform_dependent(c, x, counts, cpu=one_by_one, default=product)
+    return lax.platform_dependent(c, x, counts, cpu=offset_one_by_one, default=offset_as_product)
+
+
+def offset_as_product(c: Array, x: Array, counts: Array) -> Array:
+    """Returns the sum of x - c over those of b arrays that count."""
+    return jnp.tensordot(counts, x - c[None], axes=1)
+
+
+def offset_one_by_one(c: Array, x: Array, counts: Array) -> Array:
+    """Returns what `offset_as_product` does."""
+
+    def add(offset: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+        f, count = image
+        return offset + count * (f - c), None
+
+    return lax.scan(add, jnp.zeros_like(c), (x, counts))[0]
 
 
 @partial(jax.jit, donate_argnums=0)
