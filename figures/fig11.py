@@ -9,6 +9,7 @@ from relstab_jax import plots
 RESULTS = (
     "cifar10-lenet.json",
     "measure-resnet56.json",
+    "measure-alexnet.json",
     "scale_detection_2d-alexnet-laptop.json",
 )
 draw = script.of_results(plots.depth)

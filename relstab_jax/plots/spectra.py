@@ -24,12 +24,14 @@ def spectra(*datasets: xr.Dataset) -> style.Picture:
     Args:
         datasets: results of networks, rows for each.
     """
-    panels = []
+    networks = []
     for dataset, color in style.colored(datasets):
         spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
-        convs = [(spatial.isel(conv=k), k + 1, color) for k in range(spatial.sizes["conv"])]
-        panels += convs + [None] * (-len(convs) % min(COLUMNS, len(convs)))
-    columns = min(COLUMNS, len(panels))
+        networks.append(
+            [(spatial.isel(conv=k), k + 1, color) for k in range(spatial.sizes["conv"])]
+        )
+    columns = min(COLUMNS, max(map(len, networks)))
+    panels = [panel for convs in networks for panel in convs + [None] * (-len(convs) % columns)]
     figure, rows = style.panels(len(panels) // columns, columns, row_height=1.3)
     for axes, panel in zip([axes for row in rows for axes in row], panels, strict=True):
         if panel is None:

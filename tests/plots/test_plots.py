@@ -64,6 +64,19 @@ def test_a_dataset_tells_what_it_can_show(file, names):
     assert plots.shown_by(xr.Dataset()) == {}
 
 
+@pytest.mark.parametrize("names", [("alexnet",), ("alexnet", "alexnet"), ("alexnet", "vgg16")])
+def test_each_networks_spectra_begin_a_row(names):
+    """Of five layers and of thirteen, in up to eight columns."""
+    datasets = [results.load(RESULTS / f"measure-{name}.json") for name in names]
+    panels = [axes for axes in plots.spectra(*datasets).axes if axes.axison]
+    first = [axes for axes in panels if axes.get_title().strip() == "$k=1$"]
+    assert len(panels) == sum(dataset.sizes["conv"] for dataset in datasets)
+    assert [axes.get_subplotspec().is_first_col() for axes in first] == [True] * len(names)
+    for axes, dataset in zip(first, datasets, strict=True):
+        trained = dataset.spectrum.sel(state="trained").isel(seed=0, conv=0).dropna("mode")
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), trained / trained.sum())
+
+
 def test_importing_and_plotting_leave_matplotlib_as_it_was(tmp_path):
     code = (
         "import sys, matplotlib as mpl\n"
