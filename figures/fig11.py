@@ -10,6 +10,7 @@ RESULTS = (
     "cifar10-lenet.json",
     "measure-resnet56.json",
     "measure-alexnet.json",
+    "measure-resnet50.json",
     "scale_detection_2d-alexnet-laptop.json",
 )
 draw = script.of_results(plots.depth)

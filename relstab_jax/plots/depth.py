@@ -35,8 +35,10 @@ def depth(*datasets: xr.Dataset) -> style.Picture:
                 )
         axes.axhline(1, color=style.GREY, lw=0.8, ls=":")
         axes.set(xlabel="relative depth $k/K$", yscale="log")
+        low, high = axes.get_ylim()  # with room for the names above the curves
+        axes.set_ylim(low, high * (high / low) ** (0.12 * len(of_images)))
         style.plain_decades(axes.yaxis)
-        axes.legend(loc="best")
+        axes.legend(loc="upper right")
     row[0][0].set_ylabel("$R_k$")
     if any("shuffled" in dataset.channels for dataset in datasets):
         kinds = [
