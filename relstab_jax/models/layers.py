@@ -131,7 +131,7 @@ class BatchNorm(nn.Module):
         # Means and squares are sent together, about the running mean, lest digits be lost.
         shift = mean - about
         shift, square = lax.pmean(jnp.stack([shift, var + shift**2]), self.axis_name)
-        return about + shift, square - shift**2
+        return about + shift, jnp.maximum(square - shift**2, 0)
 
 
 class Dropout(nn.Module):

@@ -60,6 +60,19 @@ def test_batch_norm_does_not_depend_on_the_devices(float64):
                 np.testing.assert_allclose(of_device, statistic, rtol=1e-12)
 
 
+def test_batch_norm_of_a_constant_channel_far_from_its_running_mean_is_finite():
+    x = jnp.broadcast_to(jnp.linspace(1e3, 2e3, 64), (8, 2, 2, 64))
+    variables = layers.BatchNorm(train=True).init(jax.random.key(0), x)
+
+    def applied(x):
+        norm = layers.BatchNorm(True, "batch")
+        return norm.apply(variables, x, mutable=["batch_stats"])
+
+    y, updated = jax.pmap(applied, axis_name="batch")(x.reshape(8, 1, 2, 2, 64))
+    assert np.isfinite(y).all()
+    assert np.min(updated["batch_stats"]["var"]) >= 0
+
+
 @pytest.mark.parametrize("whole_examples", [False, True])
 def test_dropout_does_not_depend_on_the_devices(whole_examples):
     x = jnp.ones((8, 5, 3))
