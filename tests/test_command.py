@@ -104,7 +104,8 @@ def test_results_say_what_made_them():
 
 
 @pytest.mark.slow
-def test_a_trained_run_can_be_measured_again(tmp_path, capsys):
+def test_a_trained_run_can_be_measured_again(tmp_path, caplog):
+    caplog.set_level("INFO", "relstab_jax")
     main.run(tiny(), tmp_path)
     before = results.load(tmp_path / results.RESULTS)
     looks = (tmp_path / METRICS).read_text()
@@ -112,11 +113,8 @@ def test_a_trained_run_can_be_measured_again(tmp_path, capsys):
         main.run(tiny(copies=0), tmp_path)
     with pytest.raises(InputError, match=r"another configuration \(ridge: 0.01 there, 0.5 here\)"):
         main.run(tiny(ridge=0.5), tmp_path)
-    capsys.readouterr()
     main.run(tiny(copies=3), tmp_path)
-    assert (
-        "Measuring again with other settings: copies: 1 there, 3 here." in capsys.readouterr().out
-    )
+    assert "Measuring again with other settings: copies: 1 there, 3 here." in caplog.messages
     after = results.load(tmp_path / results.RESULTS)
     assert after.attrs["measured_anew"] == ["copies: 1 there, 3 here"]
     assert after.attrs["config"]["copies"] == 3
@@ -124,4 +122,4 @@ def test_a_trained_run_can_be_measured_again(tmp_path, capsys):
     np.testing.assert_array_equal(after.mean_filter, before.mean_filter)
     assert (abs(after.D - before.D) > 0).any()
     main.run(tiny(copies=3), tmp_path)
-    assert "This run has ended before" in capsys.readouterr().out
+    assert "This run has ended before" in caplog.text
