@@ -7,7 +7,10 @@ from figures import script
 from relstab_jax import gathering, plots, results
 
 PUBLISHED = ("resnet20", "resnet32", "resnet44", "resnet56", "lenet-captum")
-TRAINED = ("densenetl2", "densenetl4", "densenetl6", "lenet", "vgg11", "vgg11bn", "resnet18")
+TRAINED = (
+    *("densenetl2", "densenetl4", "densenetl6", "lenet", "alexnet", "vgg11", "vgg11bn"),
+    "resnet18",
+)
 RESULTS = tuple(f"cifar10-{name}.json" for name in (*PUBLISHED, *TRAINED))
 
 
