@@ -50,7 +50,7 @@ def float64():
 
 @pytest.fixture(autouse=True)
 def _logger_as_it_was():
-    """Takes back what the command does to the logger, so that tests can read it."""
+    """Restores the logger, which the command configures, so that `caplog` hears it."""
     level, handlers, propagate = log.level, log.handlers[:], log.propagate
     yield
     log.handlers[:] = handlers

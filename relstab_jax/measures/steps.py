@@ -147,8 +147,8 @@ def compile_steps(
         return _sums(offset, [d[0] for d in new]), ([d[1:] for d in new], change)
 
     def step_of_untraced(*arguments):
-        # Waits, lest the distances take cores from the next batch's forward pass, all of whose
-        # threads would wait for one.
+        # Waits: distances that ran beside the next forward pass would take a core from it, and all
+        # of its threads would wait for that one.
         return jax.block_until_ready(step(*arguments))
 
     if not traced:
