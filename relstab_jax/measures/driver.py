@@ -26,7 +26,6 @@ from relstab_jax.measures.sensitivity import (
     Distances,
     MapMeasurement,
     Measurement,
-    full_precision,
     measurement,
 )
 from relstab_jax.measures.steps import (
@@ -35,10 +34,11 @@ from relstab_jax.measures.steps import (
     Perturbation,
     compile_steps,
     relative_changes,
+    sums,
 )
 from relstab_jax.messages import progress_bar
 
-_MIXED = 0.01  # relative change of a sum over images that no rounding explains
+_MIXED = 0.01  # relative change of a representation that no rounding explains
 
 # Bytes of representations at a time. Larger batches are no faster on a CPU; elsewhere it is a part
 # of the device's memory.
@@ -130,7 +130,7 @@ def measure(
     made = Copies(perturbation, noise, copies)
     stacked = networks is not None
     weights = networks if stacked else network
-    add_to_reference, add_to_variance, step = compile_steps(
+    share_of_reference, add_to_variance, step = compile_steps(
         features_fn, stacked, paired, made, mesh, traced, channel_axis if equivariance else None
     )
     with jax.default_matmul_precision("highest"):
@@ -142,13 +142,10 @@ def measure(
         b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
         stack = jax.tree.leaves(networks)[0].shape[:1] if stacked else ()
         reference = _reference(
-            partial(add_to_reference, weights),
-            lambda: [
-                jnp.zeros(stack + f.shape[1:], full_precision(f.dtype)) for f in layers.values()
-            ],
+            partial(share_of_reference, weights),
             read,
-            np.linspace(0, P - 1, REFERENCE_IMAGES).round().astype(int),
-            max(n for n in (1, 2, 4, 8) if n <= b),
+            np.linspace(0, P - 1, REFERENCE_IMAGES - 1).round().astype(int),
+            max(n for n in (2, 4, 8) if n <= 2 * b),  # a step takes 2 b, too
             list(layers),
         )
         variance = jnp.zeros(stack if paired else (), dtype)
@@ -257,8 +254,7 @@ def _check_change(
 
 
 def _reference(
-    add: Callable[[list[Array], np.ndarray], list[Array]],
-    zeros: Callable[[], list[Array]],
+    share: Callable[[np.ndarray], tuple[list[Array], list[Array]]],
     read: Callable[[Int[np.ndarray, " n"]], np.ndarray],
     images: Int[np.ndarray, " n"],
     b: int,
@@ -267,32 +263,28 @@ def _reference(
     """Adds up the shares of some images in the reference, b at a time.
 
     Args:
-        add: (reference, images) -> the reference with the share of some images added to it, which
-            consumes what it adds to.
-        zeros: makes the reference without any image.
+        share: images -> their share in the reference, and the representation of the first of them.
         read: indices -> images.
-        images: their indices.
-        b: images at a time, which divides half their number.
+        images: their indices. The first counts twice.
+        b: images at a time, which divides their number and one.
         layers: names of the representations.
 
     Raises:
-        InputError: if a representation of an image depends on the images beside it, as two batches
-            show whose images are grouped in another way.
+        InputError: if a representation of an image depends on the images beside it: that of the
+            first image is compared in the first batch and in the last.
     """
-    halves = images.reshape(2, -1, b)
-    two, *others = halves.swapaxes(0, 1)  # batches from far apart come first
-    reference, regrouped = zeros(), zeros()
-    for index, again in zip(two, two.T.reshape(2, b), strict=True):
-        reference = add(reference, read(index))
-        regrouped = add(regrouped, read(again))
-    for layer, change in zip(layers, relative_changes(reference, regrouped), strict=True):
+    batches = np.append(images, images[0]).reshape(-1, b)
+    batches[-1] = batches[-1, ::-1]
+    reference, of_first = share(read(batches[0]))
+    for index in batches[1:]:
+        part, of_last = share(read(index))
+        reference = sums(reference, part)
+    for layer, change in zip(layers, relative_changes(of_first, of_last), strict=True):
         if change > _MIXED:
             raise InputError(
                 f"the representation {layer!r} of an image depends on the images beside it: put "
                 "the network in evaluation mode, batch-norm with running statistics, no dropout"
             )
-    for index in (index for pair in others for index in pair):
-        reference = add(reference, read(index))
     return reference
 
 

@@ -18,7 +18,7 @@ from relstab_jax.measures import representations
 from relstab_jax.measures.noise import Noise
 from relstab_jax.measures.sensitivity import Distances, in_full, squared_norms
 
-REFERENCE_IMAGES = 16  # whose mean is the reference of the distances
+REFERENCE_IMAGES = 16  # whose mean is the reference of the distances; the first counts twice
 
 Perturbation = Callable[[Key[Array, ""], Array], Array]
 
@@ -67,12 +67,12 @@ def compile_steps(
     """Compiles what `measure` does with a batch of images; kept for the next call.
 
     Returns:
-        (networks, reference, images) -> the reference with the share of some images added to it.
-        (variance, key, images, index, share) -> the variance of the perturbation with that of some
-        images added to it. And, on batches spread over the devices, (networks, reference, offset,
-        key, variance, images, index, counts) -> the new offset, and (spread, perturbed, noisy) of
-        each representation, with the mean square change of the images. Each consumes what it adds
-        to.
+        (networks, images) -> the share of some images in the reference of each representation, and
+        the representation of the first of them. (variance, key, images, index, share) -> the
+        variance of the perturbation with that of some images added to it. And, on batches spread
+        over the devices, (networks, reference, offset, key, variance, images, index, counts) -> the
+        new offset, and (spread, perturbed, noisy) of each representation, with the mean square
+        change of the images. The last two consume the variance and the offset.
     """
     everywhere, spread = PartitionSpec(), PartitionSpec("image")
     of_each = PartitionSpec(None, "image")
@@ -95,12 +95,11 @@ def compile_steps(
             return each(lambda both: function(*both), (of_network, of_images))
         return each(lambda one: function(one, of_images), of_network)
 
-    def add_to_reference(networks, reference, images):
-        def of_one(one: tuple[PyTree | None, list[Array]], images: Array) -> list[Array]:
-            network, reference = one
-            return _with_share(reference, features(network, images))
+    def share_of_reference(networks, images):
+        def of_one(network: PyTree | None, images: Array) -> tuple[list[Array], list[Array]]:
+            return _share_and_first(features(network, images))
 
-        return over_networks(of_one, (networks, reference), jnp.asarray(images))
+        return over_networks(of_one, networks, jnp.asarray(images))
 
     def keys_of(key: Key[Array, ""], index: Int[Array, " b"]) -> Key[Array, " b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
@@ -144,7 +143,7 @@ def compile_steps(
         new, change = found(networks, reference, key, variance, images, index, counts)
         if traced:
             new = [(lax.psum(d[0], "image"), *d[1:]) for d in new]
-        return _sums(offset, [d[0] for d in new]), ([d[1:] for d in new], change)
+        return sums(offset, [d[0] for d in new]), ([d[1:] for d in new], change)
 
     def step_of_untraced(*arguments):
         # Waits: distances that ran beside the next forward pass would take a core from it, and all
@@ -152,7 +151,7 @@ def compile_steps(
         return jax.block_until_ready(step(*arguments))
 
     if not traced:
-        return add_to_reference, jax.jit(add_to_variance, donate_argnums=0), step_of_untraced
+        return share_of_reference, jax.jit(add_to_variance, donate_argnums=0), step_of_untraced
     sharded_step = jax.shard_map(
         step,
         mesh=mesh,
@@ -161,7 +160,7 @@ def compile_steps(
         check_vma=False,
     )
     return (
-        jax.jit(add_to_reference, donate_argnums=1),
+        jax.jit(share_of_reference),
         jax.jit(add_to_variance, donate_argnums=0),
         jax.jit(sharded_step, donate_argnums=2),
     )
@@ -216,11 +215,10 @@ def distances(
 
 
 @jax.jit
-def _with_share(reference: list[Array], f: list[Array]) -> list[Array]:
-    """Adds the share of some images to the reference."""
-    return [
-        c + in_full(x).sum(axis=0) / REFERENCE_IMAGES for c, x in zip(reference, f, strict=True)
-    ]
+def _share_and_first(f: list[Array]) -> tuple[list[Array], list[Array]]:
+    """Returns what some images add to the reference, and the representation of the first."""
+    f = [in_full(x) for x in f]
+    return [x.sum(axis=0) / REFERENCE_IMAGES for x in f], [x[0] for x in f]
 
 
 @jax.jit
@@ -312,5 +310,6 @@ def offset_one_by_one(c: Array, x: Array, counts: Array) -> Array:
 
 
 @partial(jax.jit, donate_argnums=0)
-def _sums(xs: list[Array], ys: list[Array]) -> list[Array]:
+def sums(xs: list[Array], ys: list[Array]) -> list[Array]:
+    """Adds two lists of arrays, and consumes the first."""
     return [x + y for x, y in zip(xs, ys, strict=True)]

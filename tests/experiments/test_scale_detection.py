@@ -95,7 +95,7 @@ def test_what_is_measured_along_a_training_begins_and_ends_as_its_states(along):
             np.testing.assert_array_equal(found, dataset[name].sel(state=state))
     assert dataset.along_test_error.dims == ("epoch", "seed")
     np.testing.assert_array_equal(dataset.along_test_error.sel(epoch=20), dataset.test_error)
-    for call in ("advance", "look", "variables", "step", "add_to_reference", "evaluate"):
+    for call in ("advance", "look", "variables", "step", "share_of_reference", "evaluate"):
         assert compiled.count(call) == 1, call
 
 

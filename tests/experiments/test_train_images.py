@@ -80,7 +80,7 @@ def test_measuring_along_a_training_changes_nothing_else(lenet, tmp_path):
     with compilations() as compiled:
         fields = FEW_IMAGES | {"measure_at": (0, 1, 2)}
         dataset = train_images.run(config("cifar10", "LeNet", **fields), tmp_path)
-    for call in ("step", "add_to_reference"):
+    for call in ("step", "share_of_reference"):
         assert compiled.count(call) == 1, call
     names = [name for name in dataset.data_vars if "along_" in name]
     xr.testing.assert_identical(dataset.drop_vars([*names, "epoch"]), lenet[0])

@@ -342,6 +342,17 @@ def test_representations_must_keep_the_images_apart():
         measure(lambda x: {"mean": x.mean(axis=0)}, drawn(), KEY)
 
 
+@pytest.mark.parametrize("P", [2, 3, 16, 50])
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_representations_that_mix_the_images_of_a_batch_are_refused(P, batch_size):
+    def centred(x):
+        return {"alone": x**2, "mixed": x - x.mean(axis=0, keepdims=True)}
+
+    x = np.random.default_rng(0).normal(1, 1, (P, 6))
+    with pytest.raises(InputError, match="'mixed' of an image depends on the images beside it"):
+        measure(centred, x, KEY, perturbation=jitter, batch_size=batch_size)
+
+
 def test_copies_fold_where_the_displacement_is_too_large():
     with pytest.warns(UserWarning, match="fold over themselves"):
         measure(lambda x: {"x": x}, drawn(), KEY, perturbation=Diffeomorphism(delta=4))
