@@ -1,14 +1,16 @@
 """Networks of Equinox."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, PyTree
 
 from relstab_jax.adapters import records
 from relstab_jax.errors import InputError
+from relstab_jax.models.model import shuffled
 from relstab_jax.models.network import Network
 
 
@@ -50,12 +52,15 @@ def from_equinox(
 
         return jax.vmap(of_image)(images.transpose(0, 3, 1, 2))
 
-    def shuffled(key: Key[Array, ""], variables: PyTree) -> PyTree:
-        return records.permuted(key, variables, axis=1)
-
     select = records.selecting(features)
-    name = type(module).__name__
-    return Network(select(("*",)), variables, name, shuffled, channel_axis=1, select=select)
+    return Network(
+        select(("*",)),
+        variables,
+        type(module).__name__,
+        partial(shuffled, axis=1),
+        channel_axis=1,
+        select=select,
+    )
 
 
 def _modules(module: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,8 +8,9 @@ import flax.linen as nn
 from flax.errors import ModifyScopeVariableError
 from jaxtyping import Array
 
-from relstab_jax.adapters.records import Records, of_batch, permuted, selecting
+from relstab_jax.adapters.records import Records, of_batch, selecting
 from relstab_jax.errors import InputError
+from relstab_jax.models.model import shuffled
 from relstab_jax.models.network import Network
 
 
@@ -55,10 +56,5 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], **arguments: Any)
             ) from error
         return records
 
-    def features(
-        variables: Mapping[str, Any], images: Array, layers: tuple[str, ...]
-    ) -> Mapping[str, Array]:
-        return of_batch(partial(forward, variables), images, layers)
-
-    select = selecting(features)
-    return Network(select(("*",)), variables, type(module).__name__, permuted, select=select)
+    select = selecting(partial(of_batch, forward))
+    return Network(select(("*",)), variables, type(module).__name__, shuffled, select=select)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from jaxtyping import Array, PyTree
 
-from relstab_jax.adapters.records import Records, of_batch, permuted, record, selecting
+from relstab_jax.adapters.records import Records, of_batch, record, selecting
 from relstab_jax.errors import InputError
+from relstab_jax.models.model import shuffled
 from relstab_jax.models.network import Network
 
 if TYPE_CHECKING:
@@ -53,8 +53,5 @@ def from_nnx(module: nnx.Module) -> Network:
         copy(images)
         return records
 
-    def features(variables: PyTree, images: Array, layers: tuple[str, ...]) -> Mapping[str, Array]:
-        return of_batch(partial(forward, variables), images, layers)
-
-    select = selecting(features)
-    return Network(select(("*",)), variables, type(module).__name__, permuted, select=select)
+    select = selecting(partial(of_batch, forward))
+    return Network(select(("*",)), variables, type(module).__name__, shuffled, select=select)

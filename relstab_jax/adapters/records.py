@@ -1,39 +1,42 @@
-"""What the adapters share: outputs of modules as they return, and permuted channels."""
+"""What the adapters share: representations made of what the modules of a network return."""
 
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, PyTree
 
 from relstab_jax.measures.representations import matches
-from relstab_jax.models.model import OUTPUT, orders
+from relstab_jax.models.model import OUTPUT
 
 Records = list[tuple[str, Any]]  # (path of a module, "" for the network itself; what it returned)
 
 
 def of_batch(
-    forward: Callable[[Any], Records], images: Any, layers: tuple[str, ...] = ("*",)
+    forward: Callable[[PyTree, Any], Records],
+    variables: PyTree,
+    images: Any,
+    layers: tuple[str, ...],
 ) -> OrderedDict[str, Any]:
     """Returns the representations of a batch: `named` outputs with an axis for the images.
 
     Args:
-        forward: images -> records of all modules.
+        forward: (variables, images) -> records of all modules.
+        variables: the weights.
         images: [b, size, size, C].
         layers: names or patterns, as for `named`.
     """
     if len(images) == 1:  # where an axis of size 1 may be another
-        found = of_batch(forward, jnp.concatenate([images, images]), layers)
+        found = of_batch(forward, variables, jnp.concatenate([images, images]), layers)
         return OrderedDict((name, x[:1]) for name, x in found.items())
-    found = named(forward(images), layers)
+    found = named(forward(variables, images), layers)
     return OrderedDict((name, x) for name, x in found.items() if x.shape[:1] == (len(images),))
 
 
-def named(records: Records, layers: tuple[str, ...] = ("*",)) -> OrderedDict[str, Any]:
+def named(records: Records, layers: tuple[str, ...]) -> OrderedDict[str, Any]:
     """Names the arrays that modules returned by the modules' paths, in the order of their return.
 
     What a module returns unchanged from one within it, as containers do, goes by the paths of both:
@@ -53,11 +56,12 @@ def placed(records: Records, layers: tuple[str, ...]) -> OrderedDict[str, tuple[
         path = module if calls[module] == 1 else f"{module}#{calls[module]}"
         for part, x in _arrays(output):
             name = ".".join(filter(None, (path or OUTPUT, part)))
-            same = [entry for entry in found if entry[2] is x] if module else []
-            for names, places, _ in same:
+            same = next((entry for entry in found if entry[2] is x), None) if module else None
+            if same:
+                names, places, _ = same
                 names.append(name)
                 places.append(place)
-            if not same:
+            else:
                 found.append(([name], [place], x))
     return OrderedDict(
         (next((name for name in names if matches(name, layers)), names[0]), (places, x))
@@ -97,24 +101,3 @@ def record(module: Any, path: str, records: Records) -> None:
 
     recorded = type(kind)(kind.__name__, (kind,), {"__call__": call})
     object.__setattr__(module, "__class__", recorded)
-
-
-def permuted(key: Key[Array, ""], variables: PyTree, axis: int = 2) -> PyTree:
-    """Permutes the input channels of the filters of every convolution at random.
-
-    Args:
-        key: of the permutations.
-        variables: the weights of a network, of which those with four axes are filters.
-        axis: of the input channels.
-    """
-
-    def name(path: Any) -> str:
-        return jax.tree_util.keystr(path, simple=True, separator=".")
-
-    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
-    order = orders(key, {name(path): x.shape[axis] for path, x in leaves if x.ndim == 4})
-
-    def permute(path: Any, x: Array) -> Array:
-        return x.take(order[name(path)], axis=axis) if x.ndim == 4 else x
-
-    return jax.tree_util.tree_map_with_path(permute, variables)

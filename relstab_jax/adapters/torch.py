@@ -1,7 +1,7 @@
 """Networks of PyTorch, computed by PyTorch itself."""
 
 import functools
-import importlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -31,7 +31,8 @@ def from_torch_module(module: Any) -> Network:
     Raises:
         InputError: for a module in training mode.
     """
-    torch: Any = importlib.import_module("torch")
+    import torch  # pyright: ignore[reportMissingImports]  # an extra
+
     for name, part in module.named_modules():
         if part.training:
             raise InputError(
@@ -47,13 +48,13 @@ def from_torch_module(module: Any) -> Network:
         """Returns the records of all modules, with None for outputs at places that are not kept."""
         records: Records = []
 
-        def recorded(name: str, part: Any, inputs: Any, output: Any) -> None:
+        def record(name: str, part: Any, inputs: Any, output: Any) -> None:
             del part, inputs
             records.append((name, output if kept is None or len(records) in kept else None))
 
         x = torch.from_dlpack(images).to(device).permute(0, 3, 1, 2).contiguous()
         hooks = [
-            part.register_forward_hook(partial(recorded, name))
+            part.register_forward_hook(partial(record, name))
             for name, part in module.named_modules()
         ]
         in_place = [part for part in module.modules() if getattr(part, "inplace", False)]
@@ -77,15 +78,17 @@ def from_torch_module(module: Any) -> Network:
             nonlocal kept
             records = forward(variables, images, kept)
             if kept is None:
-                layer_places = placed(records, layers).items()
                 kept = {
-                    p for name, (places, _) in layer_places if matches(name, layers) for p in places
+                    place
+                    for name, (places, _) in placed(records, layers).items()
+                    if matches(name, layers)
+                    for place in places
                 }
             return records
 
         def features(variables: Mapping[str, Any], images: Array) -> Mapping[str, Array]:
-            found = of_batch(partial(recorded, variables), images, layers)
-            return type(found)((name, _to_jax(x)) for name, x in found.items())
+            found = of_batch(recorded, variables, images, layers)
+            return OrderedDict((name, _to_jax(x)) for name, x in found.items())
 
         return features
 

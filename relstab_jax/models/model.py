@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from jaxtyping import Array, Float, Int, Key
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from relstab_jax.models.features import recorded
 from relstab_jax.models.layers import MOMENTUM, Dropout
@@ -81,11 +82,10 @@ def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
         image_size: pixels along each axis.
         channels: channels of the images.
     """
-    dtype = jnp.result_type(float)
 
     @jax.jit  # eliminates the forward pass; tracing `lazy_init` takes five times as long
     def init(key):
-        return net.init(key, jnp.zeros((1, image_size, image_size, channels), dtype))
+        return net.init(key, jnp.zeros((1, image_size, image_size, channels)))
 
     def apply(variables, images):
         return cast(Array, net.apply(variables, images))
@@ -162,17 +162,25 @@ def orders(key: Key[Array, ""], channels: Mapping[str, int]) -> dict[str, Int[Ar
     }
 
 
-def shuffled(key: Key[Array, ""], variables: Variables) -> Variables:
+def shuffled(key: Key[Array, ""], variables: PyTree, axis: int = 2) -> PyTree:
     """Permutes the input channels of the filters of every convolution at random (Fig. 3).
 
     Single filters keep their weights, but act on other channels than those they were trained with.
-    Every convolution has its own permutation. Biases, batch-norm, dense layers, and convolutions
-    with one input channel stay as they are.
+    Every convolution has its own permutation.
+
+    Args:
+        key: of the permutations.
+        variables: the weights of a network, of which those with four axes are filters.
+        axis: of the input channels.
     """
-    order = orders(key, {layer: w.shape[2] for layer, w in kernels(variables).items()})
+
+    def name(path: tuple[Any, ...]) -> str:
+        return keystr(path, simple=True, separator=".")
+
+    leaves = tree_flatten_with_path(variables)[0]
+    order = orders(key, {name(path): x.shape[axis] for path, x in leaves if x.ndim == 4})
 
     def shuffle(path: tuple[Any, ...], x: Array) -> Array:
-        layer = ".".join(part.key for part in path[1:-1])
-        return x.take(order[layer], axis=2) if x.ndim == 4 and layer in order else x
+        return x.take(order[name(path)], axis=axis) if x.ndim == 4 else x
 
-    return jax.tree_util.tree_map_with_path(shuffle, variables)
+    return tree_map_with_path(shuffle, variables)

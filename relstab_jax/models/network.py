@@ -21,8 +21,9 @@ class Network:
         map_axes: number of axes of maps, those of the image and the channels: four, or three for
             networks of one-dimensional images.
         traced: whether JAX can trace `features`; if not, it is called on concrete JAX arrays.
-        select: names or patterns of layers -> `features` that keep no others in memory, the same
-            function for the same layers. None where JAX computes only what is used anyway.
+        select: names or patterns of layers -> `features` for these layers, the same function for
+            the same layers: it need not return others, and a layer that has several names goes by
+            one of these. None where `features` serves for any layers.
     """
 
     features: Callable[[PyTree, Any], Mapping[str, Any]]

@@ -120,7 +120,7 @@ def test_operations_in_place_change_no_layer_and_the_module_stays_as_it_is():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace=True)).eval()
     found = from_torch_module(module)(jnp.asarray(IMAGES))
-    assert list(found) == ["0", "output"] or list(found) == ["0", "1", "output"]
+    assert list(found) == ["0", "1", "output"]
     assert float(found["0"].min()) < 0 == float(found["output"].min())
     assert module[1].inplace
     assert not module[0]._forward_hooks
