@@ -3,11 +3,11 @@
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.convolution import pad
 from relstab_jax.models.model import Model, from_flax
 
 NAMES = ("AlexNet", "alexnet")
@@ -38,7 +38,7 @@ class AlexNet(nn.Module):
         """Returns the outputs."""
         n = 0  # the index in PyTorch's nn.Sequential
         if not self.imagenet and x.shape[-1] == 1:
-            x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+            x = pad(x, 2)
             n = 1
         first, second = ((11, 4, 2), (5, 1, 2)) if self.imagenet else ((3, 2, 1), (3, 1, 1))
         window = 3 if self.imagenet else 2
@@ -96,8 +96,7 @@ def build(
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     """Returns the arguments of `build` for a network whose tensors have these shapes."""
-    # For single-channel images, the padding is layer 0 of `features`.
-    padded = not any(tensor.startswith("features.0.") for tensor in shapes)
+    padded = not pytorch.has(shapes, "features.0")  # by the padding of single-channel images
     return {
         **pytorch.head(shapes, _HIDDEN, "classifier.6"),
         "image_size": 224 if name == "alexnet" else 28 if padded else 32,

@@ -94,13 +94,11 @@ class EfficientNet(nn.Module):
 
     Attributes:
         num_classes: number of outputs; 0 for a network without its output layer.
-        drop_connect: p; block n of N has the drop-connect probability p · n / N.
-        dropout: dropout probability before the dense layer.
+        drop_connect: p; block n = 0, 1, … of N has the drop-connect probability p · n / N.
     """
 
     num_classes: int
     drop_connect: float
-    dropout: float
 
     @nn.compact
     def __call__(
@@ -127,18 +125,12 @@ class EfficientNet(nn.Module):
                 )(x)
                 n += 1
         x = features.mean_pool(self, "avgpool", x)
-        x = drop(self.dropout)(x)
+        x = drop(0.2)(x)
         return features.output(self, "linear", x, self.num_classes)
 
 
 def build(
-    name: str,
-    *,
-    num_classes: int,
-    image_size: int,
-    channels: int,
-    drop_connect: float = 0.2,
-    dropout: float = 0.2,
+    name: str, *, num_classes: int, image_size: int, channels: int, drop_connect: float = 0.2
 ) -> Model:
     """Makes an EfficientNet for images [P, image_size, image_size, channels].
 
@@ -147,11 +139,10 @@ def build(
         num_classes: number of outputs; 0 for a network without its output layer.
         image_size: pixels along each axis.
         channels: channels of the images.
-        drop_connect: p; block n = 0, 1, … of N has the drop-connect probability p · n / N. (The
-            authors' program does not count n up, so it computes what p = 0 does.)
-        dropout: dropout probability before the dense layer.
+        drop_connect: as of `EfficientNet`. (The authors' program does not count the blocks, so it
+            computes what 0 does.)
     """
-    net = EfficientNet(num_classes, drop_connect, dropout)
+    net = EfficientNet(num_classes, drop_connect)
     return from_flax(net, image_size=image_size, channels=channels)
 
 

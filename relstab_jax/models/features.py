@@ -21,7 +21,7 @@ from relstab_jax.models.convolution import pad, taps
 
 
 def sow(module: nn.Module, name: str, x: Array) -> None:
-    """Records `x` under a name such as "conv1:pre", after what `module` has recorded before."""
+    """Records `x` under a name such as "conv1:pre"."""
     module.sow("intermediates", name, x, reduce_fn=lambda _, x: x, init_fn=lambda: x)
 
 
@@ -76,9 +76,7 @@ def max_pool(
 
 def max_of_windows(x: Array, *, size: int, stride: int, padding: int) -> Array:
     """Takes the maxima over windows; of equal ones, the first gets the gradient."""
-    around = (0, 0), (padding, padding), (padding, padding), (0, 0)
-    window, strides = (1, size, size, 1), (1, stride, stride, 1)
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, around)
+    return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
 
 
 def max_of_slices(x: Array, *, size: int, stride: int, padding: int) -> Array:

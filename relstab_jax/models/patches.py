@@ -63,7 +63,7 @@ class DistinctRows(NamedTuple):
 def first_of_each_row(
     x: Shaped[Array, "P L C"], row: Int[Array, "P L"], active: int
 ) -> Shaped[Array, "N C"]:
-    """Returns the first pixel of the images with each row, zeros for the background."""
+    """Returns for each row the first pixel of its image that has it, zeros for the background."""
     P, _, C = x.shape
     owned = 1 + jnp.arange(P * active).reshape(P, active, 1)
     first = (row[:, None, :] == owned).argmax(axis=-1)

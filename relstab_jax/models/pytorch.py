@@ -4,7 +4,6 @@ A state dict maps names of tensors such as "layer1.0.conv1.weight" to arrays. Ou
 names of PyTorch's modules, so the names of the tensors follow from the paths of the variables.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -40,24 +39,20 @@ def canonical(state_dict: StateDict) -> dict[str, np.ndarray]:
     Raises:
         InputError: if two tensors end up with the same name.
     """
-    names = {
-        name: ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-        for name in state_dict
-    }
-    if repeated := [name for name, count in Counter(names.values()).items() if count > 1]:
-        raise InputError(
-            f"the state dict holds several networks, which all have {some(repeated, at_most=2)}: "
-            "save only the one to use"
-        )
-    renamed = {}
+    found = {}
     for name, tensor in state_dict.items():
-        layer, _, kind = names[name].rpartition(".")
+        name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        layer, _, kind = name.rpartition(".")
         if layer in _TIMM_VGG:
+            name = f"{_TIMM_VGG[layer]}.{kind}"
             tensor = tensor.reshape(len(tensor), -1) if kind == "weight" else tensor
-            renamed[f"{_TIMM_VGG[layer]}.{kind}"] = tensor
-        else:
-            renamed[names[name]] = tensor
-    return renamed
+        if name in found:
+            raise InputError(
+                f"the state dict holds several networks, which all have {name}: save only the one "
+                "to use"
+            )
+        found[name] = tensor
+    return found
 
 
 def shapes_of_tensors(state_dict: StateDict) -> dict[str, tuple[int, ...]]:
@@ -70,7 +65,7 @@ def shapes_of_variables(variables: Variables) -> dict[str, tuple[int, ...]]:
     found = {}
     for path, variable in flat(variables).items():
         name, axes = _in_torch(path, variable.ndim)
-        found[name] = tuple(variable.shape[axes.index(axis)] for axis in range(variable.ndim))
+        found[name] = tuple(variable.shape[axis] for axis in np.argsort(axes))
     return found
 
 
@@ -80,9 +75,7 @@ def _in_torch(path: tuple[str, ...], ndim: int) -> tuple[str, tuple[int, ...]]:
     Convolution filters go from [K, C, F, F] to [F, F, C, K], dense weights from [K, C] to [C, K].
     """
     *module, leaf = path[1:]
-    axes = tuple(range(ndim))
-    if leaf == "kernel":
-        axes = (2, 3, 1, 0) if ndim == 4 else (1, 0)
+    axes = (*range(2, ndim), 1, 0) if leaf == "kernel" else tuple(range(ndim))
     return ".".join([*module, _TORCH_NAMES.get(leaf, leaf)]), axes
 
 
@@ -97,7 +90,7 @@ def dimension(shapes: Shapes, name: str, axis: int, *, default: int) -> int:
 
 def outputs(shapes: Shapes, layer: str, bias: str = "bias") -> int:
     """Returns the number of outputs of a layer, the length of its bias; 0 without the layer."""
-    return dimension(shapes, f"{layer}.{bias}", 0, default=10) if _has(shapes, layer) else 0
+    return dimension(shapes, f"{layer}.{bias}", 0, default=10) if has(shapes, layer) else 0
 
 
 def head(shapes: Shapes, hidden: Sequence[str], output: str) -> dict[str, int]:
@@ -112,14 +105,15 @@ def head(shapes: Shapes, hidden: Sequence[str], output: str) -> dict[str, int]:
         {"num_classes": number of outputs, "hidden": number of hidden layers}.
     """
     num_classes = outputs(shapes, output)
-    present = [n for n, layer in enumerate(hidden, start=1) if _has(shapes, layer)]
+    present = [n for n, layer in enumerate(hidden, start=1) if has(shapes, layer)]
     return {
         "num_classes": num_classes,
         "hidden": len(hidden) if num_classes else max(present, default=0),
     }
 
 
-def _has(shapes: Shapes, layer: str) -> bool:
+def has(shapes: Shapes, layer: str) -> bool:
+    """Returns whether a layer has any tensor."""
     return any(name.startswith(f"{layer}.") for name in shapes)
 
 
@@ -149,7 +143,7 @@ def to_variables(expected: Variables, state_dict: StateDict) -> Variables:
     """Turns a state dict into variables.
 
     Args:
-        expected: the variables of the network, of which only paths, shapes and types are used.
+        expected: the variables of the network, of which only paths and shapes are used.
         state_dict: its tensors, without `differences` from those.
 
     Raises:

@@ -11,13 +11,13 @@ from relstab_jax.models import features, layers, pytorch
 from relstab_jax.models.model import Model, from_flax
 
 # Attributes of `ResNet` by depth: those of four stages, and those of Section 4.2 of He et al.
-_FOUR_STAGES: dict[str, dict[str, Any]] = {
-    "18": {"blocks": (2, 2, 2, 2)},
-    "34": {"blocks": (3, 4, 6, 3)},
-    "50": {"blocks": (3, 4, 6, 3), "bottleneck": True, "strided": 1},
+_FOUR_STAGES: dict[int, dict[str, Any]] = {
+    18: {"blocks": (2, 2, 2, 2)},
+    34: {"blocks": (3, 4, 6, 3)},
+    50: {"blocks": (3, 4, 6, 3), "bottleneck": True, "strided": 1},
 }
-_THREE_STAGES: dict[str, dict[str, Any]] = {
-    str(6 * n + 2): {"blocks": (n, n, n), "width": 16, "shortcut": None} for n in (3, 5, 7, 9, 18)
+_THREE_STAGES: dict[int, dict[str, Any]] = {
+    6 * n + 2: {"blocks": (n, n, n), "width": 16, "shortcut": None} for n in (3, 5, 7, 9, 18)
 }
 _CIFAR = {f"ResNet{depth}": form for depth, form in (_FOUR_STAGES | _THREE_STAGES).items()}
 _IMAGENET = {
@@ -54,8 +54,9 @@ class Block(nn.Module):
 
         z = x
         for n, convolution in enumerate(self.convolutions, start=1):
-            y = z if n == 1 else features.activate(self, f"conv{n - 1}", z)
-            z = convolve(y, f"conv{n}", f"bn{n}", *convolution)
+            if n > 1:
+                z = features.activate(self, f"conv{n - 1}", z)
+            z = convolve(z, f"conv{n}", f"bn{n}", *convolution)
         if x.shape != z.shape:
             stride = max(stride for _, stride, _ in self.convolutions)
             if self.shortcut is None:

@@ -1,14 +1,13 @@
 """VGG (Simonyan & Zisserman 2015) for CIFAR, for single-channel images and for ImageNet."""
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import features, layers, pytorch
+from relstab_jax.models.convolution import pad
 from relstab_jax.models.model import Model, from_flax
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -54,20 +53,19 @@ class VGG(nn.Module):
         self, x: Float[Array, "P H W C"], train: bool = False, axis_name: str | None = None
     ) -> Float[Array, "P classes"]:
         """Returns the outputs."""
-        norm = partial(layers.BatchNorm, train=train, axis_name=axis_name)
         n = 0  # the index in PyTorch's nn.Sequential
         if not self.imagenet and x.shape[-1] == 1:
-            x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+            x = pad(x, 2)
             n = 1
         for depth, width in zip(self.depths, _WIDTHS, strict=True):
             for _ in range(depth):
                 layer = f"features.{n}"
                 x = layers.Conv(width, 3, padding=1, name=layer)(x)
                 if self.batch_norm:
-                    x = norm(name=f"features.{n + 1}")(x)
+                    x = layers.BatchNorm(train, axis_name, name=f"features.{n + 1}")(x)
                 x = features.activate(self, layer, x)
                 n += 3 if self.batch_norm else 2
-            x = features.max_pool(self, f"features.{n}", x, 2, 2)
+            x = features.max_pool(self, f"features.{n}", x, 2, stride=2)
             n += 1
         if self.hidden:
             x = layers.adaptive_average_pool(x, 7)
@@ -123,8 +121,7 @@ def build(
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     """Returns the arguments of `build` for a network whose tensors have these shapes."""
     imagenet = name in _IMAGENET_NAMES
-    # For single-channel images, the padding is layer 0 of `features`.
-    padded = not any(tensor.startswith("features.0.") for tensor in shapes)
+    padded = not pytorch.has(shapes, "features.0")  # by the padding of single-channel images
     return {
         **pytorch.head(shapes, _HIDDEN if imagenet else (), _output_layer(imagenet)),
         "image_size": 32,

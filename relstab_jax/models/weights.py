@@ -25,8 +25,8 @@ _HARMLESS = [
     np.dtype,
     _NUMPY_SCALAR,
     (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),  # its name before NumPy 2
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
-_HARMLESS += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
 
 
 def read(source: str | Path) -> dict[str, np.ndarray]:
