@@ -152,11 +152,20 @@ def to_variables(expected: Variables, state_dict: StateDict) -> Variables:
     variables = {}
     for path, variable in flat(expected).items():
         name, axes = _in_torch(path, variable.ndim)
-        tensor = np.asarray(state_dict[name])
-        if not jnp.issubdtype(tensor.dtype, jnp.floating):
-            raise InputError(f"{name} is {tensor.dtype}: weights are floating-point numbers")
-        tensor = np.transpose(tensor.astype(variable.dtype, copy=False), axes)
-        if not np.isfinite(tensor).all():
-            raise InputError(f"{name} has values that are not finite: train or save it again")
-        variables[path] = jnp.asarray(tensor)
+        variables[path] = jnp.asarray(as_float(name, state_dict[name]).transpose(axes))
     return unflatten_dict(variables)
+
+
+def as_float(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Returns a tensor in float32 (float64 under x64).
+
+    Raises:
+        InputError: if it has other than finite floating-point numbers.
+    """
+    tensor = np.asarray(tensor)
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise InputError(f"{name} is {tensor.dtype}: weights are floating-point numbers")
+    tensor = tensor.astype(jnp.result_type(float), copy=False)
+    if not np.isfinite(tensor).all():
+        raise InputError(f"{name} has values that are not finite: train or save it again")
+    return tensor

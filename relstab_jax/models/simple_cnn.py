@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from relstab_jax.errors import InputError, some
+from relstab_jax.errors import InputError
+from relstab_jax.models import pytorch
 from relstab_jax.models.model import Features, Model, Variables, in_order
 from relstab_jax.models.patches import (
     DistinctPatches,
@@ -31,29 +32,6 @@ from relstab_jax.models.patches import (
 )
 
 NAMES = ("SimpleCNN",)
-
-
-def outputs(
-    variables: Variables, images: DistinctPatches, decay: Float[Array, " T"], alpha: float = 1.0
-) -> Float[Array, "T P classes"]:
-    """Returns the outputs of T networks, whose filters are `decay` times those of `variables`.
-
-    Each layer multiplies every distinct pixel (or patch of the layer before) by every tap of the
-    filters, and then adds up the products in each patch. That takes fewer operations than to
-    multiply patches, of which there are more.
-    """
-    params = variables["params"]
-    T = len(decay)
-    f = jnp.broadcast_to(images.pixels, (T, *images.pixels.shape))
-    for k, rows in enumerate(images.rows, start=1):
-        w, b = params[f"conv{k}"]["kernel"], params[f"conv{k}"]["bias"]
-        F, C, H = w.shape
-        products = [(f.reshape(-1, C) @ w[tap]).reshape(T, -1, H) for tap in range(F)]
-        z = sum(product[:, rows[:, tap]] for tap, product in enumerate(products))
-        f = _activation(decay[:, None, None] * z / math.sqrt(F * C) + b[None, None], F)
-    beta, c = params["readout"]["kernel"], params["readout"]["bias"]
-    of_rows = f @ beta / len(beta)
-    return alpha * (of_rows[:, images.positions].mean(axis=2) + c[None, None])
 
 
 def _activation(z: Float[Array, "*N H"], filter_size: int) -> Float[Array, "*N H"]:
@@ -136,6 +114,29 @@ class SimpleCNN(nn.Module):
         if self.num_classes == 0:
             return x.mean(axis=1), features
         return MeanReadout(self.num_classes, self.alpha, name="readout")(x), features
+
+
+def outputs(
+    variables: Variables, images: DistinctPatches, decay: Float[Array, " T"], alpha: float = 1.0
+) -> Float[Array, "T P classes"]:
+    """Returns the outputs of T networks, whose filters are `decay` times those of `variables`.
+
+    Each layer multiplies every distinct pixel (or patch of the layer before) by every tap of the
+    filters, and then adds up the products in each patch. That takes fewer operations than to
+    multiply patches, of which there are more.
+    """
+    params = variables["params"]
+    T = len(decay)
+    f = jnp.broadcast_to(images.pixels, (T, *images.pixels.shape))
+    for k, rows in enumerate(images.rows, start=1):
+        w, b = params[f"conv{k}"]["kernel"], params[f"conv{k}"]["bias"]
+        F, C, H = w.shape
+        products = [(f.reshape(-1, C) @ w[tap]).reshape(T, -1, H) for tap in range(F)]
+        z = sum(product[:, rows[:, tap]] for tap, product in enumerate(products))
+        f = _activation(decay[:, None, None] * z / math.sqrt(F * C) + b[None, None], F)
+    beta, c = params["readout"]["kernel"], params["readout"]["bias"]
+    of_rows = f @ beta / len(beta)
+    return alpha * (of_rows[:, images.positions].mean(axis=2) + c[None, None])
 
 
 def kernels(variables: Variables) -> list[Float[Array, "F _ H"]]:
@@ -248,21 +249,30 @@ def build(
 
 
 def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
-    """Maps `conv.{k}.w` [H, C_in, F], `conv.{k}.b` [H], `beta` [H, classes], `biasFinal` [classes].
+    """Turns the state dict of the authors' program into variables.
 
-    Without the last two, the network has no readout.
+    It has `conv.{k}.w` [H, C_in, F], `conv.{k}.b` [H], `beta` [H, classes] and `biasFinal`
+    [classes]. Without the last two, the network has no readout.
 
     Raises:
-        InputError: for a missing or surplus tensor.
+        InputError: for a missing, surplus or mis-shaped tensor, or one that has other than finite
+            floating-point numbers.
     """
-    depth = max(sum(key.endswith(".w") for key in state_dict), 1)
-    readout = {"beta", "biasFinal"}
-    expected = {f"conv.{k}.{p}" for k in range(depth) for p in "wb"}
-    expected |= readout if readout & set(state_dict) else set()
-    if expected != set(state_dict):
-        odd = some(sorted(expected ^ set(state_dict)))
-        raise InputError(f"not the state dict of a {name}: missing or surplus {odd}")
-    tensors = {key: jnp.asarray(x, float) for key, x in state_dict.items()}
+    shapes = pytorch.shapes_of_tensors(state_dict)
+    depth = max(sum(tensor.endswith(".w") for tensor in shapes), 1)
+    H, C, F = (
+        pytorch.dimension(shapes, "conv.0.w", axis, default=default)
+        for axis, default in enumerate((1000, 1, 3))
+    )
+    expected: dict[str, tuple[int, ...]] = {}
+    for k in range(depth):
+        expected |= {f"conv.{k}.w": (H, C if k == 0 else H, F), f"conv.{k}.b": (H,)}
+    if "beta" in shapes or "biasFinal" in shapes:
+        classes = pytorch.dimension(shapes, "biasFinal", 0, default=1)
+        expected |= {"beta": (H, classes), "biasFinal": (classes,)}
+    if wrong := pytorch.differences(expected, shapes):
+        raise InputError(f"not the weights of a {name}: {wrong}")
+    tensors = {tensor: pytorch.as_float(tensor, state_dict[tensor]) for tensor in expected}
     params = {
         f"conv{k + 1}": {
             "kernel": tensors[f"conv.{k}.w"].transpose(2, 1, 0),
@@ -272,4 +282,4 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
     }
     if "beta" in tensors:
         params["readout"] = {"kernel": tensors["beta"], "bias": tensors["biasFinal"]}
-    return {"params": params}
+    return jax.tree.map(jnp.asarray, {"params": params})
