@@ -51,7 +51,7 @@ def test_every_public_name_is_there():
 @pytest.mark.parametrize(
     "module",
     [
-        *("adapters.flax", "adapters.nnx", "layerwise"),
+        *("adapters.flax", "adapters.nnx", "layerwise", "models"),
         *("measures.perturbations", "measures.sensitivity"),
     ],
 )

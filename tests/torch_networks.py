@@ -7,10 +7,10 @@ VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 
 
 class VGG(nn.Module):
-    def __init__(self, batch_norm: bool, layers=VGG11, num_classes: int = 10):
+    def __init__(self, batch_norm: bool):
         super().__init__()
         modules, channels = [], 3
-        for width in layers:
+        for width in VGG11:
             if width == "M":
                 modules.append(nn.MaxPool2d(2, 2))
                 continue
@@ -19,7 +19,7 @@ class VGG(nn.Module):
             modules.append(nn.ReLU())
             channels = width
         self.features = nn.Sequential(*modules)
-        self.classifier = nn.Linear(512, num_classes)
+        self.classifier = nn.Linear(512, 10)
 
     def forward(self, x):
         return self.classifier(self.features(x).flatten(1))
@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    def __init__(self, num_classes: int = 10):
+    def __init__(self):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -52,7 +52,7 @@ class ResNet18(nn.Module):
         self.layer2 = nn.Sequential(BasicBlock(64, 128, 2), BasicBlock(128, 128, 1))
         self.layer3 = nn.Sequential(BasicBlock(128, 256, 2), BasicBlock(256, 256, 1))
         self.layer4 = nn.Sequential(BasicBlock(256, 512, 2), BasicBlock(512, 512, 1))
-        self.linear = nn.Linear(512, num_classes)
+        self.linear = nn.Linear(512, 10)
 
     def forward(self, x):
         x = torch.relu(self.bn1(self.conv1(x)))
@@ -60,7 +60,7 @@ class ResNet18(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def AlexNet(num_classes: int = 10) -> nn.Module:
+def AlexNet() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(64, 192, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -70,7 +70,7 @@ def AlexNet(num_classes: int = 10) -> nn.Module:
         nn.Flatten(),
         *(nn.Dropout(), nn.Linear(256 * 2 * 2, 4096), nn.ReLU()),
         *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()),
-        nn.Linear(4096, num_classes),
+        nn.Linear(4096, 10),
     )
 
 
@@ -97,7 +97,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.skips else y
 
 
-def EfficientNetB0(num_classes: int = 10) -> nn.Module:
+def EfficientNetB0() -> nn.Module:
     modules = [nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.SiLU()]
     channels = 32
     for expansion, width, blocks, filter_size, stride in (
@@ -114,4 +114,4 @@ def EfficientNetB0(num_classes: int = 10) -> nn.Module:
             modules.append(InvertedResidual(channels, width, expansion, filter_size, first))
             channels = width
     pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
-    return nn.Sequential(*modules, *pooled, nn.Linear(320, num_classes))
+    return nn.Sequential(*modules, *pooled, nn.Linear(320, 10))

@@ -1,8 +1,5 @@
 """The same training step here and in PyTorch, with the same weights, in float64."""
 
-import pathlib
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +9,6 @@ import pytest
 from relstab_jax import models
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`")
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from tests import torch_networks  # noqa: E402
 
 TWINS = {

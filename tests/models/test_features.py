@@ -33,13 +33,6 @@ def test_max_pool(size, stride, padding, pool, float64):
     np.testing.assert_allclose(dx, expected[:, crop[0], crop[1]], rtol=1e-12)
 
 
-def test_overlapping_max_pool_ignores_its_padding():
-    x = -1 - jnp.arange(25.0).reshape(1, 5, 5, 1)
-    module = nn.Dense(1)  # any: outside `Model.features`, nothing is recorded
-    pooled = module.apply({}, x, method=lambda m, x: features.max_pool(m, "pool", x, 3, 2, 1))
-    np.testing.assert_array_equal(pooled[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]])
-
-
 def test_batch_norm_takes_the_statistics_of_a_batch():
     model = create("VGG11bn", num_classes=3, image_size=32, channels=3)
     variables = model.init(jax.random.key(0))
