@@ -75,7 +75,8 @@ def _in_torch(path: tuple[str, ...], ndim: int) -> tuple[str, tuple[int, ...]]:
     Convolution filters go from [K, C, F, F] to [F, F, C, K], dense weights from [K, C] to [C, K].
     """
     *module, leaf = path[1:]
-    axes = (*range(2, ndim), 1, 0) if leaf == "kernel" else tuple(range(ndim))
+    moved = leaf == "kernel" and ndim > 1
+    axes = (*range(2, ndim), 1, 0) if moved else tuple(range(ndim))
     return ".".join([*module, _TORCH_NAMES.get(leaf, leaf)]), axes
 
 

@@ -240,6 +240,19 @@ def test_a_deeper_network_of_the_same_family_is_refused():
         models.from_torch("ResNet18", state_of("ResNet34"))
 
 
+def test_variables_of_another_network_are_refused():
+    model = models.create(
+        "SimpleCNN", num_classes=1, image_size=8, channels=1, width=4, depth=2, filter_size=2,
+        stride=2,
+    )  # fmt: skip
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    with pytest.raises(InputError, match=r"not the weights of a LeNet .*surplus readout\.weight"):
+        models.like("LeNet", variables, image_size=32, channels=3)
+    flat = {"params": {"fc1": {"kernel": jnp.zeros(3)}}}
+    with pytest.raises(InputError, match=r"fc1\.weight is \[3\] instead of \[120, 400\]"):
+        models.like("LeNet", flat, image_size=32, channels=3)
+
+
 def test_weights_for_images_of_another_size_are_refused(variables):
     with pytest.raises(InputError, match=r"fc1\.weight is \[120, 400\] instead of \[120, 784\]"):
         models.like("LeNet", variables, image_size=40, channels=3)
