@@ -115,7 +115,8 @@ def from_torch(name: str, state_dict: Mapping[str, np.ndarray]) -> Variables:
         The variables, in float32 (float64 under x64), whatever the type of the tensors.
 
     Raises:
-        InputError: for an unknown name, or a missing, surplus or mis-shaped tensor.
+        InputError: for an unknown name; for a missing, surplus or mis-shaped tensor, or one that
+            has other than finite floating-point numbers.
 
     Examples:
         >>> import numpy as np

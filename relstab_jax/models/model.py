@@ -143,10 +143,10 @@ def kernels(variables: Variables) -> OrderedDict[str, Float[Array, "F F C_in C_o
 def in_order(layers: Iterable[str]) -> list[str]:
     """Sorts names of layers, "layer10" after "layer9"."""
 
-    def depth(layer: str) -> list[int | str]:
+    def parts(layer: str) -> list[int | str]:
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", layer)]
 
-    return sorted(layers, key=depth)
+    return sorted(layers, key=parts)
 
 
 def orders(key: Key[Array, ""], channels: Mapping[str, int]) -> dict[str, Int[Array, " C_in"]]:
