@@ -3,7 +3,7 @@
 A family of networks is one module with
 
 - `NAMES`: the names of its networks;
-- `build(name, *, num_classes, image_size, channels)`, which makes a `Model`;
+- `build(name, *, num_classes, image_size, channels)`, which makes a `Model`, as `create` does;
 - `settings(name, shapes)`, which returns the arguments of `build` that fit a state dict.
 
 To add one, write the module and list it in `_FAMILIES`. (The one-dimensional `simple_cnn` has a

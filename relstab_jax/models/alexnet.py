@@ -68,16 +68,9 @@ class AlexNet(nn.Module):
 def build(
     name: str, *, num_classes: int, image_size: int, channels: int, hidden: int | None = None
 ) -> Model:
-    """Makes an AlexNet for images [P, image_size, image_size, channels].
+    """Makes "AlexNet", the CIFAR form, or "alexnet", torchvision's.
 
-    Args:
-        name: "AlexNet" for the CIFAR form, "alexnet" for torchvision's.
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images. The CIFAR form pads single-channel images to
-            image_size + 4 pixels.
-        hidden: how many of the two dense layers before the output layer there are; None for both
-            with an output layer, and none without.
+    `hidden` is as of `AlexNet`; None is 2 with an output layer, and 0 without.
 
     Raises:
         InputError: for images that the strides and poolings would reduce to nothing.

@@ -76,14 +76,7 @@ def _output_layer(depth: int) -> str:
 
 
 def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
-    """Makes a fully connected network for images [P, image_size, image_size, channels].
-
-    Args:
-        name: "DenseNetL2", "DenseNetL4" or "DenseNetL6", by the number of layers.
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images.
-    """
+    """Makes "DenseNetL2", "DenseNetL4" or "DenseNetL6", by the number of layers."""
     return from_flax(DenseNet(_DEPTHS[name], num_classes), image_size=image_size, channels=channels)
 
 

@@ -132,15 +132,9 @@ class EfficientNet(nn.Module):
 def build(
     name: str, *, num_classes: int, image_size: int, channels: int, drop_connect: float = 0.2
 ) -> Model:
-    """Makes an EfficientNet for images [P, image_size, image_size, channels].
+    """Makes "EfficientNetB0"; `drop_connect` is as of `EfficientNet`.
 
-    Args:
-        name: "EfficientNetB0".
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images.
-        drop_connect: as of `EfficientNet`. (The authors' program does not count the blocks, so it
-            computes what 0 does.)
+    (The authors' program does not count the blocks, so it computes what drop_connect=0 does.)
     """
     net = EfficientNet(num_classes, drop_connect)
     return from_flax(net, image_size=image_size, channels=channels)

@@ -43,14 +43,7 @@ class LeNet(nn.Module):
 def build(
     name: str, *, num_classes: int, image_size: int, channels: int, hidden: int = len(_HIDDEN)
 ) -> Model:
-    """Makes a LeNet for images [P, image_size, image_size, channels].
-
-    Args:
-        name: "LeNet".
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images.
-        hidden: how many of the two dense layers before the output layer there are.
+    """Makes "LeNet"; `hidden` is as of `LeNet`.
 
     Raises:
         InputError: for images that the convolutions and poolings would reduce to nothing.

@@ -133,16 +133,12 @@ def _output_layer(imagenet: bool) -> str:
 
 
 def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
-    """Makes a ResNet for images [P, image_size, image_size, channels].
+    """Makes a ResNet.
 
-    Args:
-        name: "ResNet18", "ResNet34" or "ResNet50" for the CIFAR form; "resnet18", "resnet34" or
-            "resnet50" for torchvision's, and "resnet50_v1" for the original's and Keras', which has
-            the strides in the 1×1 convolutions; "ResNet20", "ResNet32", "ResNet44", "ResNet56" or
-            "ResNet110" for those of Section 4.2 of He et al., whose shortcuts have no parameters.
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images.
+    "ResNet18", "ResNet34" and "ResNet50" are the CIFAR form; "resnet18", "resnet34" and "resnet50"
+    torchvision's, and "resnet50_v1" the original's and Keras', which has the strides in the 1×1
+    convolutions; "ResNet20", "ResNet32", "ResNet44", "ResNet56" and "ResNet110" are those of
+    Section 4.2 of He et al., whose shortcuts have no parameters.
     """
     net = ResNet(num_classes, **(_CIFAR | _IMAGENET)[name])
     return from_flax(net, image_size=image_size, channels=channels)

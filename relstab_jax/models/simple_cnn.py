@@ -156,14 +156,7 @@ def with_kernels_times(variables: Variables, factor: Float[Array, ""]) -> Variab
 def layer_strides(
     *, size: int, filter_size: int, stride: int, depth: int, strided_layers: int | None = None
 ) -> tuple[int, ...]:
-    """Checks the geometry of a network, and returns the stride of each layer.
-
-    Args:
-        size: L, pixels of the input.
-        filter_size: F.
-        stride: 1 or F.
-        depth: K, number of layers.
-        strided_layers: the first so many layers have stride `stride`, the others 1. None for all.
+    """Returns the stride of each layer of a network; arguments as of `build`, `size` is L.
 
     Raises:
         InputError: for another stride, a filter larger than the input, strides that do not divide

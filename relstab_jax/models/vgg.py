@@ -39,7 +39,7 @@ class VGG(nn.Module):
             single-channel images by 2 pixels of zeros.
         num_classes: number of outputs; 0 for a network without its output layer.
         hidden: how many of the two dense layers before the output layer torchvision's form has;
-            without any, the last maps are flattened as they are.
+            without any, the last maps are flattened as they are, channel by channel.
     """
 
     depths: tuple[int, ...]
@@ -83,18 +83,9 @@ def _output_layer(imagenet: bool) -> str:
 def build(
     name: str, *, num_classes: int, image_size: int, channels: int, hidden: int | None = None
 ) -> Model:
-    """Makes a VGG for images [P, image_size, image_size, channels].
+    """Makes "VGG11", "VGG11bn", …, the CIFAR form, or "vgg11", "vgg11_bn", …, torchvision's.
 
-    Args:
-        name: for the CIFAR form "VGG11", "VGG13", "VGG16" or "VGG19", with "bn" appended for
-            batch-norm; for torchvision's form "vgg11" etc., with "_bn" appended for batch-norm.
-        num_classes: number of outputs; 0 for a network without its output layer.
-        image_size: pixels along each axis.
-        channels: channels of the images. The CIFAR form pads single-channel images to
-            image_size + 4 pixels.
-        hidden: how many of the two dense layers before the output layer torchvision's form has;
-            None for both with an output layer, and none without. Without any, `apply` returns the
-            last maps, pooled and flattened channel by channel.
+    `hidden` is as of `VGG`; None is 2 for torchvision's form with an output layer, and 0 without.
 
     Raises:
         InputError: for images that five poolings would reduce to nothing.
