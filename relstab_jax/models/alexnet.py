@@ -89,7 +89,7 @@ def build(
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     """Returns the arguments of `build` for a network whose tensors have these shapes."""
-    padded = not pytorch.has(shapes, "features.0")  # by the padding of single-channel images
+    padded = not pytorch.has(shapes, "features.0")  # which pads single-channel images
     return {
         **pytorch.head(shapes, _HIDDEN, "classifier.6"),
         "image_size": 224 if name == "alexnet" else 28 if padded else 32,

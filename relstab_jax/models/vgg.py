@@ -112,7 +112,7 @@ def build(
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:
     """Returns the arguments of `build` for a network whose tensors have these shapes."""
     imagenet = name in _IMAGENET_NAMES
-    padded = not pytorch.has(shapes, "features.0")  # by the padding of single-channel images
+    padded = not pytorch.has(shapes, "features.0")  # which pads single-channel images
     return {
         **pytorch.head(shapes, _HIDDEN if imagenet else (), _output_layer(imagenet)),
         "image_size": 32,
