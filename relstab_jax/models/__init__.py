@@ -28,7 +28,6 @@ from relstab_jax.models import (
     vgg,
 )
 from relstab_jax.models.model import (
-    Features,
     Layers,
     Model,
     Variables,
@@ -40,7 +39,6 @@ from relstab_jax.models.model import (
 from relstab_jax.models.network import Network
 
 __all__ = [
-    "Features",
     "Layers",
     "Model",
     "Network",

@@ -29,11 +29,11 @@ HEADS = {  # the output layer, and how many numbers it sees
 }
 
 
-def state_of(name, size="cifar10"):
+def state_of(name):
     """A state dict whose numbers half precision has too."""
     return {
         tensor: np.full(shape, (n % 16 + 1) / 16, np.float32)
-        for n, (tensor, shape) in enumerate(GOLDEN[f"{size}/{name}"]["state"])
+        for n, (tensor, shape) in enumerate(GOLDEN[f"cifar10/{name}"]["state"])
     }
 
 
