@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Key
 
 from relstab_jax.config import Config
@@ -224,7 +225,8 @@ def classification(config: Config) -> Task:
             stored = images.random_flip(key_flip, stored)
         return preprocess(key_noise, stored)
 
-    return Task(augment, preprocess, losses.cross_entropy, losses.classification_error)
+    loss = optax.softmax_cross_entropy_with_integer_labels
+    return Task(augment, preprocess, loss, losses.classification_error)
 
 
 def _geometry(config: Config) -> dict[str, Any]:

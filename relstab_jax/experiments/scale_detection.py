@@ -414,9 +414,9 @@ def evaluation(
 
     on_train, on_test = outputs(train[0]), outputs(test[0])
     return {
-        "train_loss": losses.hinge(on_train, train[1]),
-        "train_error": losses.error(on_train, train[1]),
-        "test_error": losses.error(on_test, test[1]),
+        "train_loss": losses.hinge(on_train, train[1]).mean(),
+        "train_error": losses.error(on_train, train[1]).mean(),
+        "test_error": losses.error(on_test, test[1]).mean(),
     }
 
 

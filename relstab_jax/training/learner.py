@@ -22,14 +22,14 @@ class Task(NamedTuple):
     Attributes:
         augment: (key, stored example) -> input of the network, for training.
         preprocess: (key, stored example) -> input of the network, for an evaluation.
-        loss: (outputs [P, K], labels [P]) -> mean loss.
-        error: (outputs [P, K], labels [P]) -> fraction of wrong outputs.
+        loss: (outputs [P, K], labels [P]) -> losses [P].
+        error: (outputs [P, K], labels [P]) -> 1 for wrong outputs, else 0 [P].
     """
 
     augment: Callable[[Key[Array, ""], Array], Array]
     preprocess: Callable[[Key[Array, ""], Array], Array]
-    loss: Callable[[Array, Array], Float[Array, ""]]
-    error: Callable[[Array, Array], Float[Array, ""]]
+    loss: Callable[[Array, Array], Float[Array, " P"]]
+    error: Callable[[Array, Array], Float[Array, " P"]]
 
 
 class Sizes(NamedTuple):
@@ -148,8 +148,8 @@ class Learner:
                 outputs, new = self.model.train(
                     {**variables, "params": params}, x, drop, axis_name=AXIS
                 )
-                error = self.task.error(outputs, batch.labels)
-                return self.task.loss(outputs, batch.labels), (new, error)
+                error = self.task.error(outputs, batch.labels).mean()
+                return self.task.loss(outputs, batch.labels).mean(), (new, error)
 
             (loss, (new, error)), gradient = jax.value_and_grad(objective, has_aux=True)(
                 variables["params"]
@@ -189,11 +189,11 @@ class Learner:
         """Returns the sums of loss and error over the batches of all devices, without padding."""
         outputs = self.model.apply(variables, _inputs(self.task.preprocess, batch, key))
 
-        def over_batch(mean: Callable[[Array, Array], Array]) -> Array:
-            of_each = jax.vmap(lambda o, y: mean(o[None], y[None]))(outputs, batch.labels)
+        def summed(of_each: Array) -> Array:
             return lax.psum(jnp.where(batch.numbers >= 0, of_each, 0).sum(), AXIS)
 
-        return over_batch(self.task.loss), over_batch(self.task.error)
+        loss = self.task.loss(outputs, batch.labels)
+        return summed(loss), summed(self.task.error(outputs, batch.labels))
 
 
 def _inputs(view: Callable[..., Array], batch: Batch, key: Key[Array, ""]) -> Array:

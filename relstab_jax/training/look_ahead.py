@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from relstab_jax.training import losses
 from relstab_jax.training.sweep_state import Data, Descent, Network, TrainState
 
 WINDOW_COST = 3  # computed steps that cost about as much as margins at three instants
@@ -57,7 +58,7 @@ class LookAhead:
         """Returns the margins of all training points at steps before the next that learns."""
         decay = self.descent.decay_after(steps - state.since)
         outputs = self.network.outputs_at(state.variables, decay, data.train)
-        return data.labels.astype(outputs.dtype)[None] * outputs
+        return jax.vmap(losses.margins, (0, None))(outputs, data.labels)
 
     def unforeseen(
         self,

@@ -1,28 +1,26 @@
-"""Losses and errors, averaged over examples."""
+"""Losses and errors of each example."""
 
 import jax
-import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 
-def hinge(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, ""]:
-    """Returns the mean of ReLU(1 - y · output) over labels y = ±1."""
-    return jnp.mean(jax.nn.relu(1 - labels.astype(outputs.dtype) * outputs))
+def margins(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, " P"]:
+    """Returns y · output for labels y = ±1."""
+    return labels.astype(outputs.dtype) * outputs
 
 
-def error(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, ""]:
-    """Returns the fraction of outputs without the sign of their label ±1; a zero has neither."""
-    return jnp.mean(~(labels.astype(outputs.dtype) * outputs > 0), dtype=outputs.dtype)
+def hinge(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, " P"]:
+    """Returns ReLU(1 - y · output) for labels y = ±1."""
+    return jax.nn.relu(1 - margins(outputs, labels))
 
 
-def cross_entropy(outputs: Float[Array, "P classes"], labels: Int[Array, " P"]) -> Float[Array, ""]:
-    """Returns the mean of -log softmax(outputs) at the label."""
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+def error(outputs: Float[Array, " P"], labels: Int[Array, " P"]) -> Float[Array, " P"]:
+    """Returns 1 for outputs without the sign of their label ±1, which a zero lacks, else 0."""
+    return (~(margins(outputs, labels) > 0)).astype(outputs.dtype)
 
 
 def classification_error(
     outputs: Float[Array, "P classes"], labels: Int[Array, " P"]
-) -> Float[Array, ""]:
-    """Returns the fraction of examples whose largest output is not at their label."""
-    return jnp.mean(outputs.argmax(axis=-1) != labels, dtype=outputs.dtype)
+) -> Float[Array, " P"]:
+    """Returns 1 for examples whose largest output is not at their label, else 0."""
+    return (outputs.argmax(axis=-1) != labels).astype(outputs.dtype)

@@ -82,10 +82,10 @@ def compile_sweep(
 
         def hinge(variables: Variables) -> tuple[Float[Array, ""], Float[Array, " B"]]:
             outputs = network.outputs(variables, decay, data.inputs[batch])
-            return losses.hinge(outputs, data.labels[batch]), outputs
+            labels = data.labels[batch]
+            return losses.hinge(outputs, labels).mean(), losses.margins(outputs, labels)
 
-        (loss, outputs), gradient = jax.value_and_grad(hinge, has_aux=True)(state.variables)
-        margins = data.labels[batch].astype(outputs.dtype) * outputs
+        (loss, margins), gradient = jax.value_and_grad(hinge, has_aux=True)(state.variables)
         learned = ~(loss == 0)
         variables = jax.tree.map(
             lambda old, w, g: jnp.where(learned, w - descent.rate * g, old),
@@ -127,7 +127,7 @@ def compile_sweep(
         points, labels = data.validation
         decay = descent.decay_after(step - state.since)
         outputs = network.outputs_at(state.variables, decay[None], points)[0]
-        error = losses.error(outputs, labels)
+        error = losses.error(outputs, labels).mean()
         first = jnp.where((state.interpolation_epoch == 0) & (state.loss == 0), epoch, 0)
         interpolation = state.interpolation_epoch + first
         solved = (interpolation > 0) & (state.loss == 0) & (error == 0)

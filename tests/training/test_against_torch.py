@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from relstab_jax import models
@@ -16,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from tests import torch_networks  # noqa: E402
 
 RATE, MOMENTUM, DECAY, EPOCHS = 0.02, 0.9, 5e-2, 5
+LOSS = optax.softmax_cross_entropy_with_integer_labels
 P = 8  # one batch is the whole set, so that its order does not matter
 
 
@@ -41,7 +43,7 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
             momentum=MOMENTUM,
             weight_decay=DECAY,
         ),
-        learner.Task(as_stored, as_stored, losses.cross_entropy, losses.classification_error),
+        learner.Task(as_stored, as_stored, LOSS, losses.classification_error),
         learner.Sizes(P, EPOCHS, P, P),
         jax.devices()[:2],
     )
