@@ -35,6 +35,7 @@ from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables, patches, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
 from relstab_jax.training import losses
+from relstab_jax.training.checkpoints import Snapshots, check_epochs
 from relstab_jax.training.devices import (
     collected,
     gathered,
@@ -43,7 +44,6 @@ from relstab_jax.training.devices import (
     share_of_process,
 )
 from relstab_jax.training.loop import Training, fit
-from relstab_jax.training.snapshots import Snapshots, check_epochs
 from relstab_jax.training.sweep import compile_sweep
 from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 

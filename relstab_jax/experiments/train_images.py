@@ -21,11 +21,11 @@ from relstab_jax.measures import diffeomorphism
 from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables
 from relstab_jax.training import data_parallel, optimizers
+from relstab_jax.training.checkpoints import Snapshots, check_epochs
 from relstab_jax.training.data_parallel import Data
 from relstab_jax.training.devices import collected, data_parallel_devices, on_devices
 from relstab_jax.training.learner import Sizes
 from relstab_jax.training.loop import fit
-from relstab_jax.training.snapshots import Snapshots, check_epochs
 
 TRAINING = {
     **problems.FIELDS,

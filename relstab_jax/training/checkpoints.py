@@ -1,16 +1,17 @@
-"""Checkpoints of a run by Orbax: asynchronous and atomic; the newest two are kept."""
+"""What a training saves by Orbax: checkpoints to go on from, and networks to measure later."""
 
 import errno
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from relstab_jax.errors import InputError, reading, reporting_full_disk, some, writing
+from relstab_jax.errors import InputError, reading, reporting_full_disk, shown, some, writing
 from relstab_jax.messages import log
 from relstab_jax.models import Variables
 
@@ -18,7 +19,7 @@ _OVERHEAD_BYTES = 2**20  # of a checkpoint, besides its arrays
 
 
 class Checkpoints:
-    """The checkpoints in `folder`, each named by its step."""
+    """The checkpoints in `folder`, each named by its step; the newest two are kept."""
 
     def __init__(self, folder: pathlib.Path):
         self._folder = folder.absolute()
@@ -31,7 +32,7 @@ class Checkpoints:
         Raises:
             WriteError: if the disk has no room for it, or was full when the one before was written.
         """
-        check_room(self._folder, state)
+        _check_room(self._folder, state)
         with reporting_full_disk(self._folder):
             self._manager.save(step, args=ocp.args.StandardSave(state))
 
@@ -65,13 +66,55 @@ class Checkpoints:
             self._manager.close()
 
 
-def check_room(folder: pathlib.Path, tree: PyTree) -> None:
-    """Raises a WriteError if the disk of a folder has no room for a checkpoint of arrays."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
-    with writing(folder):
-        if shutil.disk_usage(folder).free < needed:
-            full = os.strerror(errno.ENOSPC)
-            raise OSError(errno.ENOSPC, f"{full}: it takes {needed / 2**20:.0f} MiB")
+class Snapshots:
+    """The networks after some epochs of a training, in the folder `snapshots/` of its run.
+
+    Args:
+        workdir: the folder of the run.
+        epochs: the epochs, ascending; 0 is the initialisation.
+    """
+
+    def __init__(self, workdir: pathlib.Path, epochs: Sequence[int]):
+        self._folder, self.epochs = (workdir / "snapshots").absolute(), tuple(epochs)
+
+    def read(self, epoch: int) -> Variables:
+        """Returns the networks of an epoch, NumPy arrays [seeds, ...].
+
+        Raises:
+            InputError: if they cannot be read.
+        """
+        folder = self._folder / str(epoch)
+        advice = "delete the folder of the run to train again"
+        with reading(folder, "networks", advice), ocp.StandardCheckpointer() as checkpointer:
+            return jax.tree.map(np.asarray, checkpointer.restore(folder))
+
+    def save(self, epoch: int, variables: Variables) -> None:
+        """Writes networks [seeds, ...], whole or not at all, before it returns.
+
+        Raises:
+            WriteError: if the disk has no room for them.
+        """
+        _check_room(self._folder.parent, variables)
+        with reporting_full_disk(self._folder), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(self._folder / str(epoch), variables, force=True)
+
+
+def check_epochs(epochs: Sequence[int], last: int, name_of_last: str) -> None:
+    """Checks the field `measure_at`.
+
+    Args:
+        epochs: its value, whole numbers, all different.
+        last: the last epoch of the training.
+        name_of_last: the field that holds it.
+
+    Raises:
+        InputError: if the epochs do not ascend or go beyond the last.
+    """
+    given = f"measure_at={shown(tuple(epochs))}"
+    if list(epochs) != sorted(epochs):
+        raise InputError(f"{given} must ascend: give its epochs in order")
+    if epochs and epochs[-1] > last:
+        raise InputError(f"{given} goes beyond the last epoch: give at most {name_of_last}={last}")
 
 
 def read_variables(folder: pathlib.Path) -> Variables:
@@ -98,3 +141,12 @@ def read_variables(folder: pathlib.Path) -> Variables:
         if "params" not in variables:
             raise InputError(f"the checkpoint {folder} holds {some(stack)}, but no params")
         return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
+
+
+def _check_room(folder: pathlib.Path, tree: PyTree) -> None:
+    """Raises a WriteError if the disk of a folder has no room for a checkpoint of arrays."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + _OVERHEAD_BYTES
+    with writing(folder):
+        if shutil.disk_usage(folder).free < needed:
+            full = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, f"{full}: it takes {needed / 2**20:.0f} MiB")

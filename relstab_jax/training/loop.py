@@ -17,12 +17,11 @@ from relstab_jax import distributed
 from relstab_jax.errors import Diverged
 from relstab_jax.messages import log
 from relstab_jax.models import Variables
-from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.checkpoints import Checkpoints, Snapshots
 from relstab_jax.training.devices import collected, on_devices
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.metrics import MetricsLog
 from relstab_jax.training.report import Display, Report
-from relstab_jax.training.snapshots import Snapshots
 
 CHUNK_SECONDS = 1.0
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from relstab_jax.errors import WriteError
-from relstab_jax.training.checkpoints import Checkpoints
-from relstab_jax.training.snapshots import Snapshots
+from relstab_jax.training.checkpoints import Checkpoints, Snapshots
 from tests.full_disk import full_disk
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from relstab_jax.errors import Diverged, InputError
-from relstab_jax.training.checkpoints import Checkpoints
+from relstab_jax.training.checkpoints import Checkpoints, Snapshots
 from relstab_jax.training.devices import replicated
 from relstab_jax.training.interruption import Interrupted, Interruption
 from relstab_jax.training.loop import Training, fit
 from relstab_jax.training.report import Display
-from relstab_jax.training.snapshots import Snapshots
 
 EPOCHS, STEPS_PER_EPOCH, SEEDS, PADDED = 4, 5, 2, 3
 
