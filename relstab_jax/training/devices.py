@@ -99,9 +99,7 @@ def share_of_process(seeds: int) -> np.ndarray:
 
 def gathered(shares: Any, seeds: int) -> Any:
     """Gathers arrays [share, ...] of all processes, by `share_of_process`, as [seeds, ...]."""
-    if jax.process_count() > 1:
-        shares = multihost_utils.process_allgather(shares, tiled=True)
-    return jax.tree.map(lambda a: a[:seeds], shares)
+    return jax.tree.map(lambda a: a[:seeds], multihost_utils.process_allgather(shares, tiled=True))
 
 
 def on_devices(tree: Any, length: int, sharding: NamedSharding) -> Any:

@@ -98,23 +98,20 @@ def fit(
     checkpoints = Checkpoints(workdir / "checkpoints")
     per_epoch = training.steps_per_epoch
     per_look = training.look_every * per_epoch
-    kept = {epoch * per_epoch: epoch for epoch in snapshots.epochs}  # by step
 
-    def keep(state: Any, step: int, ended: bool) -> None:
+    def save_snapshots(state: Any, step: int, ended: bool) -> None:
         """Saves the snapshots of this step and, at the end, those of later epochs."""
-        epochs = [epoch for at, epoch in kept.items() if at == step or (ended and at > step)]
-        if epochs:
-            variables = collected(training.variables(state, step), seeds)
-            for epoch in epochs:
-                snapshots.save(epoch, variables)
+        for epoch in snapshots.epochs:
+            if epoch * per_epoch == step or (ended and epoch * per_epoch > step):
+                snapshots.save(epoch, collected(training.variables(state, step), seeds))
 
     with contextlib.closing(checkpoints):
         step, state = _restored(training, keys, checkpoints, seeds)
         ended = training.ended(state, step)
-        keep(state, step, ended)
+        save_snapshots(state, step, ended)
         saved_at = time.monotonic()
-        chunk, first_step, estimated = 1, step, False
-        log = MetricsLog(workdir, step // per_epoch) if distributed.is_first() else None
+        chunk, first_step = 1, step
+        metrics_log = MetricsLog(workdir, step // per_epoch) if distributed.is_first() else None
         with (
             Interruption() as interruption,
             Report(training.display, per_epoch, seeds, step) as report,
@@ -122,16 +119,16 @@ def fit(
         ):
             while not ended:
                 next_look = (step // per_look + 1) * per_look
-                until = min(step + chunk, next_look, *(at for at in kept if at > step))
+                to_keep = [epoch * per_epoch for epoch in snapshots.epochs]
+                until = min(step + chunk, next_look, *(at for at in to_keep if at > step))
                 began = time.monotonic()
                 state = jax.block_until_ready(training.advance(state, data, step, until))
                 if training.halts_on_divergence and (bad := collected(state.diverged)).any():
                     raise _diverged(int(bad[bad > 0].min()), per_epoch, workdir)
                 if step > first_step:  # the first call compiles
                     seconds_per_step = (time.monotonic() - began) / (until - step)
-                    if not estimated:
+                    if step == first_step + 1:
                         report.estimate(seconds_per_step)
-                    estimated = True
                     # Grows slowly, as later steps may cost more than the first ones.
                     chunk = max(1, min(2 * chunk, round(CHUNK_SECONDS / seconds_per_step)))
                 step = until
@@ -141,16 +138,17 @@ def fit(
                     state, metrics = training.look(state, data, epoch)
                     ended = training.ended(state, step)
                     metrics = collected(metrics, seeds)
-                    if log:
+                    if metrics_log:
                         lists = {name: a.tolist() for name, a in metrics._asdict().items()}
-                        log.write({"epoch": epoch, **lists})
+                        metrics_log.write({"epoch": epoch, **lists})
                     report.look(epoch, metrics, ended)
-                keep(state, step, ended)
+                save_snapshots(state, step, ended)
                 due = time.monotonic() - saved_at > 60 * checkpoint_minutes
                 chunk, due, stop = _agreed(chunk, due, interruption.number)
                 if due or stop or ended:
                     saved = collected(state, seeds)
-                    if training.halts_on_divergence and not _is_finite(saved):
+                    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+                    if training.halts_on_divergence and not finite:
                         raise _diverged(step + 1, per_epoch, workdir)
                     checkpoints.save(step, saved)
                     saved_at = time.monotonic()
@@ -173,10 +171,6 @@ def _restored(
     return step, on_devices(arrays, len(keys), training.sharding)
 
 
-def _is_finite(arrays: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays))
-
-
 def _diverged(step: int, steps_per_epoch: int, workdir: pathlib.Path) -> Diverged:
     return Diverged(
         f"the loss is not finite from step {step} on (epoch {(step - 1) // steps_per_epoch + 1}): "
@@ -186,7 +180,4 @@ def _diverged(step: int, steps_per_epoch: int, workdir: pathlib.Path) -> Diverge
 
 def _agreed(*numbers: int) -> tuple[int, ...]:
     """Returns the maximum of each number over all processes, so that they go on alike."""
-    if jax.process_count() == 1:
-        return numbers
-    everyone = multihost_utils.process_allgather(np.array(numbers))
-    return tuple(int(n) for n in everyone.max(axis=0))
+    return tuple(multihost_utils.process_allgather(np.array(numbers)).max(axis=0).tolist())
