@@ -128,43 +128,35 @@ def compile_sweep(
         decay = descent.decay_after(step - state.since)
         outputs = network.outputs_at(state.variables, decay[None], points)[0]
         error = losses.error(outputs, labels).mean()
-        first = jnp.where((state.interpolation_epoch == 0) & (state.loss == 0), epoch, 0)
-        interpolation = state.interpolation_epoch + first
-        solved = (interpolation > 0) & (state.loss == 0) & (error == 0)
-        finite = [jnp.isfinite(state.loss)] + [
-            jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)
-        ]
+        interpolates = state.loss == 0
+        first = interpolates & (state.interpolation_epoch == 0)
+        interpolation = jnp.where(first, epoch, state.interpolation_epoch)
         margins = ahead.margins(state, data, step[None])[0]
-        unforeseen = state.unforeseen
-        if descent.ahead:
-            found = ahead.unforeseen(state, jnp.arange(train_points), margins, step)
-            unforeseen += jnp.where(training, found, 0)
+        found = ahead.unforeseen(state, jnp.arange(train_points), margins, step)
         # Where no ReLU of a layer is active, its filters have no gradient any more.
         outputs = data.labels.astype(margins.dtype) * margins
         dead = jnp.ptp(outputs) <= 32 * jnp.finfo(outputs.dtype).eps * abs(outputs).max()
-        diverged = state.diverged | dead | ~jnp.stack(finite).all()
-        stop = (
-            data.padding
-            | diverged
-            | (solved & (epoch >= rule.patience * interpolation))
-            | (epoch >= rule.max_epochs)
-        )
+        leaves = jax.tree.leaves((state.loss, state.variables))
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+        diverged = state.diverged | dead | ~finite
+        solved = interpolates & (error == 0) & (epoch >= rule.patience * interpolation)
+        stop = data.padding | diverged | solved | (epoch >= rule.max_epochs)
         changed = {
-            "unforeseen": unforeseen,
-            "interpolation_epoch": jnp.where(training, interpolation, state.interpolation_epoch),
-            "epochs": jnp.where(training & stop, epoch, state.epochs),
+            "unforeseen": state.unforeseen + jnp.where(training, found, 0),
+            "interpolation_epoch": interpolation,
+            "epochs": jnp.where(stop, epoch, state.epochs),
             "diverged": diverged,
         }
-        metrics = Metrics(
+        state = state._replace(**changed)
+        return changed, Metrics(
             state.loss,
             error,
-            changed["interpolation_epoch"],
+            state.interpolation_epoch,
             state.computed,
-            unforeseen,
-            changed["epochs"] > 0,
-            diverged,
+            state.unforeseen,
+            state.epochs > 0,
+            state.diverged,
         )
-        return changed, metrics
 
     looks = map_seeds(look, sharding, of_seed=2)
 
