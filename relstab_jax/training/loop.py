@@ -152,7 +152,7 @@ def fit(
                         raise _diverged(step + 1, per_epoch, workdir)
                     checkpoints.save(step, saved)
                     saved_at = time.monotonic()
-                if stop and not ended:
+                if stop:
                     raise Interrupted(stop)
     return state
 

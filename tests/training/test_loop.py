@@ -85,7 +85,9 @@ def test_chunks_end_at_looks_and_padding_is_neither_shown_nor_saved(tmp_path):
     assert arrays["weight"].shape == (SEEDS,)
 
 
-def test_a_stop_saves_everything_and_the_same_call_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("last_step", [7, EPOCHS * STEPS_PER_EPOCH])
+def test_a_stop_saves_everything_and_the_same_call_goes_on(last_step, tmp_path, monkeypatch):
+    """In the middle, and in the last chunk, after which there is more to do than to train."""
     called, entered = [], []
     enter = Interruption.__enter__
     monkeypatch.setattr(
@@ -93,7 +95,7 @@ def test_a_stop_saves_everything_and_the_same_call_goes_on(tmp_path, monkeypatch
     )
 
     def stop_at(step):
-        if step >= 7 and len(entered) == 1:
+        if step >= last_step and len(entered) == 1:
             entered[0].number = 15
         return 1.0
 
