@@ -299,8 +299,7 @@ def make_sweep(config: Config, sharding: NamedSharding) -> Training:
         ),
         descent(config),
         StoppingRule(config.look_every, config.patience, config.max_epochs),
-        train_points=config.train_points,
-        sharding=sharding,
+        sharding,
     )
 
 
@@ -315,6 +314,7 @@ def descent(config: Config) -> Descent:
     return Descent(
         rate=config.learning_rate * config.width,
         decay=1 - shrinking / config.depth,
+        train_points=config.train_points,
         batch_size=config.batch_size,
         ahead=ahead if config.look_ahead else 0,
         rounding=128 * PRECISIONS[config.precision],

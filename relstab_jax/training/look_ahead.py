@@ -49,8 +49,6 @@ class LookAhead:
 
     network: Network
     descent: Descent
-    train_points: int
-    steps_per_epoch: int
 
     def margins(
         self, state: TrainState, data: Data, steps: Int[Array, " T"]
@@ -88,11 +86,11 @@ class LookAhead:
 
     def _begin_epoch(self, state: TrainState, data: Data, step: Int[Array, ""]) -> TrainState:
         """Draws the order of an epoch and resets its loss, at its first step."""
-        epoch, within = step // self.steps_per_epoch, step % self.steps_per_epoch
+        epoch, within = jnp.divmod(step, self.descent.steps_per_epoch)
         order, loss = lax.cond(
             within == 0,
             lambda: (
-                jax.random.permutation(jax.random.fold_in(data.key, epoch), self.train_points),
+                jax.random.permutation(jax.random.fold_in(data.key, epoch), len(state.order)),
                 jnp.zeros_like(state.loss),
             ),
             lambda: (state.order, state.loss),
@@ -108,7 +106,7 @@ class LookAhead:
             The state, with margins foreseen anew where they were void; the step to compute or the
             end of the search; and whether it is the former.
         """
-        ahead, steps_per_epoch = self.descent.ahead, self.steps_per_epoch
+        ahead, steps_per_epoch = self.descent.ahead, self.descent.steps_per_epoch
         epoch = step // steps_per_epoch
         void = self._is_void(state, step)
         rare = jnp.maximum(state.gap, step - state.since) >= WINDOW_COST

@@ -38,8 +38,6 @@ def compile_sweep(
     network: Network,
     descent: Descent,
     rule: StoppingRule,
-    *,
-    train_points: int,
     sharding: NamedSharding,
 ) -> Training:
     """Compiles the training of a stack of networks by stochastic gradient descent.
@@ -50,11 +48,10 @@ def compile_sweep(
         network: the network.
         descent: what a step does.
         rule: when a seed stops.
-        train_points: P.
         sharding: of the seed axis.
     """
-    steps_per_epoch = train_points // descent.batch_size
-    ahead = LookAhead(network, descent, train_points, steps_per_epoch)
+    train_points, steps_per_epoch = descent.train_points, descent.steps_per_epoch
+    ahead = LookAhead(network, descent)
     on_cpus = all(device.platform == "cpu" for device in sharding.device_set)
 
     def start(key: Key[Array, ""]) -> TrainState:

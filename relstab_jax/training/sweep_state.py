@@ -27,21 +27,28 @@ class Network(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How a step changes the variables.
+    """How a step changes the variables, and how many steps are in an epoch.
 
     Attributes:
         rate: w <- decay · w - rate · (gradient of the hinge loss).
         decay: of the filters in a step, by the ridge, between 0 and 1.
-        batch_size: points of a step, a divisor of P; an epoch visits all in a new order.
+        train_points: P; an epoch visits all in a new order.
+        batch_size: points of a step, a divisor of P.
         ahead: steps over which margins are foreseen, an even number; 0 computes every step.
         rounding: largest relative difference between margins computed in different ways.
     """
 
     rate: float
     decay: float
+    train_points: int
     batch_size: int
     ahead: int
     rounding: float
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch."""
+        return self.train_points // self.batch_size
 
     def decay_after(self, steps: Int[Array, "*N"]) -> Float[Array, "*N"]:
         """Returns the decay of the filters in a number of steps."""

@@ -15,7 +15,9 @@ from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRul
 
 P, B, AHEAD = 8, 2, 64
 RULE = StoppingRule(look_every=10, patience=500, max_epochs=1000)
-DESCENT = Descent(rate=1e-3, decay=1 - 1e-3, batch_size=B, ahead=AHEAD, rounding=1e-9)
+DESCENT = Descent(
+    rate=1e-3, decay=1 - 1e-3, train_points=P, batch_size=B, ahead=AHEAD, rounding=1e-9
+)
 
 
 def kinked(variables, decay, inputs):
@@ -48,9 +50,7 @@ def kinked_data(heights, slopes, places):
 
 def learned_steps(network, descent, data, steps):
     """Advances step by step; returns the last step that learned [steps, S], and the seeds."""
-    made = sweep.compile_sweep(
-        network, descent, RULE, train_points=data.labels.shape[1], sharding=on_one_device()
-    )
+    made = sweep.compile_sweep(network, descent, RULE, on_one_device())
     state, last = made.start(data.key), []
     for step in range(steps):
         state = made.advance(state, data, step, step + 1)
@@ -109,7 +109,7 @@ def test_margins_that_bend_both_ways_are_noticed_after_the_fact():
     heights = jnp.array([[1.5] * P, [1 + 5e-10] + [3.0] * (P - 1)])
     slopes = jnp.array([[1.0] * P, [0.0] + [1.0] * (P - 1)])
     data = kinked_data(heights, slopes, 0 * heights)
-    made = sweep.compile_sweep(network, DESCENT, RULE, train_points=P, sharding=on_one_device())
+    made = sweep.compile_sweep(network, DESCENT, RULE, on_one_device())
     state = made.advance(made.start(data.key), data, 0, 20)
     # One falls to 0.5 unseen. Of the other, steps with the point so near 1 are computed.
     assert state.unforeseen[0] == 0

@@ -26,7 +26,12 @@ NETWORK = Network(
     simple_cnn.with_kernels_times,
 )
 DESCENT = Descent(
-    rate=RATE, decay=1 - 2 * RATE * RIDGE / (6 * 2), batch_size=B, ahead=40, rounding=1e-5
+    rate=RATE,
+    decay=1 - 2 * RATE * RIDGE / (6 * 2),
+    train_points=P,
+    batch_size=B,
+    ahead=40,
+    rounding=1e-5,
 )
 
 
@@ -57,7 +62,7 @@ def one_device():
 @functools.cache
 def sweep_on(sharding):
     """One sweep for all tests, so that they share what is compiled."""
-    return sweep.compile_sweep(NETWORK, DESCENT, RULE, train_points=P, sharding=sharding)
+    return sweep.compile_sweep(NETWORK, DESCENT, RULE, sharding)
 
 
 def compiled(seeds, sharding=None):
