@@ -126,13 +126,6 @@ def keys_of_epoch(key: Key[Array, ""], epoch: int | Int[Array, ""]) -> Key[Array
     return jax.random.split(jax.random.fold_in(key, epoch), 3)
 
 
-@jax.jit
-@jax.vmap
-def evaluation_keys(key: Key[Array, ""]) -> Key[Array, ""]:
-    """Returns the keys [S] of evaluations that belong to no epoch."""
-    return jax.random.fold_in(key, 2**31)
-
-
 def over_seeds(function: Callable[..., Any], *arguments: Any, at_once: int) -> Any:
     """Applies `function` to each seed, `at_once` side by side and the others in turn."""
     S = jax.tree.leaves(arguments)[0].shape[0]
@@ -199,7 +192,7 @@ def compile_training(
         return each(one_seed, variables, batches, keys)
 
     select = jax.jit(jax.vmap(select_best, (0, 0, 0, None)), donate_argnums=0)
-    initial = jax.jit(partial(each, learn.start))
+    keys_of_no_epoch = jax.jit(jax.vmap(lambda key: jax.random.fold_in(key, 2**31)))
 
     # On the host.
     shuffle = on_cpu(jax.jit(jax.vmap(jax.random.permutation)))
@@ -220,19 +213,22 @@ def compile_training(
         for chosen, (images, labels) in zip(numbers, read, strict=True):
             yield Batch(chosen[:, :, None], images[:, :, None], labels[:, :, None])
 
-    position: int | None = None  # step of the batch that comes next
-    coming: Iterator[Batch] = iter(())
+    coming: Iterator[Batch] = iter(())  # batches that are read ahead from a stream
+    position: int | None = None  # step of the first of them
 
     def advance(state: TrainState, data: Data, step: int, until: int) -> TrainState:
-        nonlocal position, coming
+        nonlocal coming, position
         epoch, first = divmod(step, steps_per_epoch)
         keys_order, keys, _ = keys_of_epoch(data.key, epoch)
-        if data.memory or position != step or first == 0:
+
+        def batches_from(first: int) -> Iterator[Batch]:
             order = shuffle(keys_order, data.train)[:, : steps_per_epoch * sizes.batch]
-            numbers = cut(order, sizes.batch, sizes.micro_batches)
-            coming = supply(data, numbers if data.memory else numbers[first:], keys)
+            return supply(data, cut(order, sizes.batch, sizes.micro_batches)[first:], keys)
+
         if data.memory:
-            return train(state, data.memory, next(coming), keys, step, until)
+            return train(state, data.memory, next(batches_from(0)), keys, step, until)
+        if position != step or first == 0:
+            coming = batches_from(first)
         for n in range(step, until):
             state = train(state, None, next(coming), keys, n, n + 1)
         position = until
@@ -252,10 +248,10 @@ def compile_training(
         return select(state, *means(state.variables, data, data.validation, keys), epoch)
 
     def evaluate(variables: Variables, data: Data, examples: np.ndarray) -> tuple[Array, Array]:
-        return means(variables, data, examples, evaluation_keys(data.key))
+        return means(variables, data, examples, keys_of_no_epoch(data.key))
 
     return DataParallel(
-        start=lambda keys: jax.device_put(initial(keys), sharding),
+        start=jax.jit(partial(each, learn.start), out_shardings=sharding),
         advance=advance,
         variables=lambda state, _: state.variables,
         look=look,

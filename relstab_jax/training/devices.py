@@ -123,7 +123,6 @@ def map_seeds(
         options: of `jax.jit`.
     """
 
-    @functools.wraps(function)
     def on_device(*arguments: Any) -> Any:
         return lax.map(lambda mine: function(*mine, *arguments[of_seed:]), arguments[:of_seed])
 
