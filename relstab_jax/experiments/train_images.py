@@ -148,8 +148,10 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
             sizes,
             data_parallel_devices(),
         )
-        data = Data(problem.inputs, problem.labels, train, validation, keys.training)
-        data = data.placed(training.sharding)
+        source = problem.inputs
+        if problem.labels is not None:
+            source = data_parallel.in_memory(problem.inputs, problem.labels, training.sharding)
+        data = Data(source, train, validation, keys.training)
         trained = fit(
             training,
             keys.init,

@@ -38,56 +38,53 @@ from relstab_jax.training.loop import Training
 from relstab_jax.training.report import Display
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["shape"])
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Arrays of one shape in the devices' memory, from which a few are picked.
-
-    With more axes, a TPU would lay all of them out anew before it picks any.
+class Memory:
+    """Examples as they are stored, in the devices' memory.
 
     Attributes:
-        rows: the arrays, flat [M, n].
-        shape: of one array.
+        rows: the inputs, flat [M, n]: with more axes, a TPU would lay all of them out anew before
+            it picks any.
+        labels: [M].
+        shape: of one input.
     """
 
     rows: Any
-    shape: tuple[int, ...]
+    labels: Any
+    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
-    def __getitem__(self, numbers: Int[Array, " N"]) -> Shaped[Array, "N ..."]:
-        """Returns the arrays with these numbers."""
-        return self.rows[numbers].reshape(len(numbers), *self.shape)
+    def filled(self, batch: Batch) -> Batch:
+        """Returns a batch of numbers with its inputs and labels."""
+        stored = self.rows[batch.numbers].reshape(len(batch.numbers), *self.shape)
+        return Batch(batch.numbers, stored, self.labels[batch.numbers])
+
+
+def in_memory(inputs: Any, labels: Any, sharding: NamedSharding) -> Memory:
+    """Puts inputs [M, ...] and labels [M] on the devices."""
+    rows, labels = jax.device_put((inputs.reshape(len(inputs), -1), labels), sharding)
+    return Memory(rows, labels, inputs.shape[1:])
 
 
 class Data(NamedTuple):
-    """Examples as they are stored, and what each of the S seeds does with them.
+    """Examples, and what each of the S seeds does with them.
 
     Attributes:
-        inputs: [M, ...] of all examples, as `Rows` in the devices' memory once they are `placed`;
-            or a `relstab_jax.data.stream.Stream` of them.
-        labels: [M], likewise; None where a stream gives them.
+        source: of all examples: `Memory`, or a `relstab_jax.data.stream.Stream`.
         train: [S, P], the examples that a seed trains on, on the host.
         validation: [S, V], those on which it selects its best epoch, on the host.
         key: [S], of the order of a seed's examples and of all that is random in its training.
     """
 
-    inputs: Any
-    labels: Any
+    source: Any
     train: Any
     validation: Any
     key: Key[Array, " S"]
 
     @property
-    def memory(self) -> tuple[Any, Any] | None:
-        """Inputs and labels, unless a stream gives them."""
-        return None if self.labels is None else (self.inputs, self.labels)
-
-    def placed(self, sharding: NamedSharding) -> "Data":
-        """Puts inputs and labels on the devices, unless a stream gives them."""
-        if self.labels is None:
-            return self
-        rows = self.inputs.reshape(len(self.inputs), -1)
-        rows, labels = jax.device_put((rows, self.labels), sharding)
-        return self._replace(inputs=Rows(rows, self.inputs.shape[1:]), labels=labels)
+    def memory(self) -> Memory | None:
+        """The source, unless it is a stream."""
+        return self.source if isinstance(self.source, Memory) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,19 +157,21 @@ def compile_training(
     own = [n for n, d in enumerate(devices) if d.process_index == jax.process_index()]
     sharding = replicated(devices)
 
-    # On each device. `memory` holds all inputs and labels, or is None where batches [S, N, b, ...]
-    # come with them; outputs are alike on all devices.
+    # On each device. Batches [S, N, b, ...] are filled from `memory`, or come filled where it is
+    # None; outputs are alike on all devices.
     parallel = partial(jax.pmap, axis_name=AXIS, devices=devices, out_axes=None)
 
-    def filled(batch: Batch, memory: tuple[Rows, Array] | None) -> Batch:
-        if memory is None:
-            return batch
-        inputs, labels = memory
-        return Batch(batch.numbers, inputs[batch.numbers], labels[batch.numbers])
+    def filled(batch: Batch, memory: Memory | None) -> Batch:
+        return memory.filled(batch) if memory else batch
 
     @partial(parallel, in_axes=(None, None, 0, None, None, None), donate_argnums=0)
     def train(
-        states: TrainState, memory: Any, batches: Batch, keys: Array, step: Array, until: Array
+        states: TrainState,
+        memory: Memory | None,
+        batches: Batch,
+        keys: Array,
+        step: Array,
+        until: Array,
     ) -> TrainState:
         def one_seed(state: TrainState, batches: Batch, key: Key[Array, ""]) -> TrainState:
             def one_step(n: Array, state: TrainState) -> TrainState:
@@ -184,7 +183,7 @@ def compile_training(
         return each(one_seed, states, batches, keys)
 
     @partial(parallel, in_axes=(None, None, 0, None))
-    def total(variables: Variables, memory: Any, batches: Batch, keys: Array) -> Any:
+    def total(variables: Variables, memory: Memory | None, batches: Batch, keys: Array) -> Any:
         def one_seed(variables: Variables, batches: Batch, key: Key[Array, ""]) -> Any:
             sums = lax.map(lambda b: learn.total(variables, filled(b, memory), key), batches)
             return jax.tree.map(jnp.sum, sums)
@@ -209,7 +208,7 @@ def compile_training(
             yield Batch(numbers.transpose(1, 2, 0, 3), None, None)
             return
         keys = None if keys is None else keys[:, None]
-        read = data.inputs.batches(numbers.clip(0), keys)
+        read = data.source.batches(numbers.clip(0), keys)
         for chosen, (images, labels) in zip(numbers, read, strict=True):
             yield Batch(chosen[:, :, None], images[:, :, None], labels[:, :, None])
 

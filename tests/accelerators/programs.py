@@ -117,10 +117,8 @@ def training(devices: Sequence[Any], name: str, batch: int) -> Program:
     else:
         numbers = of((len(devices), 1, sizes.steps_per_epoch, batch // len(devices)), np.int32)
         batches = Batch(numbers, None, None)
-        memory = (
-            data_parallel.Rows(of((50_000, np.prod(image)), np.uint8), image),
-            of((50_000,), np.int32),
-        )
+        rows, labels = of((50_000, np.prod(image)), np.uint8), of((50_000,), np.int32)
+        memory = data_parallel.Memory(rows, labels, image)
     arguments = state, memory, batches, shapes(keys), 0, 1
     return Program(compiled["train"], arguments, donated=state)
 

@@ -62,9 +62,9 @@ def main():
     state = training.start(keys)
     epochs = itertools.count()
 
-    def train(inputs):
+    def train(source):
         nonlocal state
-        data = data_parallel.Data(inputs, None, examples, examples[:, :B], keys)
+        data = data_parallel.Data(source, examples, examples[:, :B], keys)
         first = next(epochs) * training.steps_per_epoch
         timed = first + 1, first + 1 + arguments.steps
         state = jax.block_until_ready(

@@ -49,7 +49,8 @@ def test_two_steps_of_a_vgg_on_two_devices(float64):
     )
     keys = jax.random.split(jax.random.key(0), 1)
     everything = np.arange(P)[None]
-    data = data_parallel.Data(x, labels, everything, everything, keys).placed(made.sharding)
+    memory = data_parallel.in_memory(x, labels, made.sharding)
+    data = data_parallel.Data(memory, everything, everything, keys)
     start = jax.tree.map(lambda a: jnp.asarray(a)[None], as_variables())
     state = made.start(keys)._replace(variables=jax.device_put(start, made.sharding))
 

@@ -67,8 +67,8 @@ def started(devices, seeds=(0, 1), **options):
     keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.key(5), n))(jnp.array(seeds))
     orders = [np.random.default_rng(seed).permutation(P + V) for seed in seeds]
     train, validation = (np.stack([o[part] for o in orders]) for part in (slice(P), slice(P, None)))
-    data = data_parallel.Data(INPUTS, LABELS, train, validation, keys)
-    return made, made.start(keys), data.placed(made.sharding)
+    memory = data_parallel.in_memory(INPUTS, LABELS, made.sharding)
+    return made, made.start(keys), data_parallel.Data(memory, train, validation, keys)
 
 
 def trained(devices, **options):

@@ -35,7 +35,7 @@ def trained(photographs, devices, micro_batches, chunk):
     """As in_memory.trained, in chunks of so many steps, of which no epoch is a multiple."""
     options = {"micro_batches": micro_batches, "task": in_memory.PLAIN}
     made, state, data = in_memory.started(devices, **options)
-    data = data._replace(inputs=photographs, labels=None)
+    data = data._replace(source=photographs)
     E, looks = made.steps_per_epoch, []
     for epoch in range(in_memory.EPOCHS):
         for step in range(epoch * E, (epoch + 1) * E, chunk):
