@@ -5,8 +5,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from relstab_jax.training.devices import on_cpu
+from relstab_jax.training.devices import on_cpu, seed_sharding
 
 
 def test_a_function_on_the_cpu_computes_there_and_returns_the_same():
@@ -39,3 +40,17 @@ def test_the_cpu_is_there_beside_the_named_platforms():
             check=True,
         )
         assert done.stdout.split() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "devices", "each"), [(8, 8, 1), (10, 5, 2), (3, 3, 1), (17, 6, 3)]
+)
+def test_the_seed_axis_takes_as_many_cores_as_shorten_it(seeds, devices, each):
+    sharding = seed_sharding(seeds)
+    assert sharding.num_devices == devices
+    assert -(-seeds // devices) == each
+
+
+def test_the_seed_axis_takes_all_accelerators(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert seed_sharding(3).device_set == set(jax.devices())
