@@ -63,8 +63,9 @@ def replicated(devices: Sequence[Any]) -> NamedSharding:
 def seed_sharding(seeds: int) -> NamedSharding:
     """Shards seeds evenly over all devices.
 
-    On CPUs, whose cores share their memory, over the fewest devices that minimise the seeds per
-    device, as many of every process. Large TPU slices refuse programs that leave out some devices.
+    On CPUs, whose cores share their memory, it uses the fewest devices that keep the number of
+    seeds on each as low as it can be, the same number from every process. Elsewhere it uses all:
+    large TPU slices refuse programs that leave out some devices.
     """
     devices = np.array(sorted(jax.devices(), key=lambda d: d.process_index))
     if jax.default_backend() == "cpu":

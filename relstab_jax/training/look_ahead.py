@@ -5,8 +5,8 @@ step that learns, every margin is a smooth and slow function of the step alone: 
 all training points at the first, the middle and the last of the next `ahead` steps, and bounded
 from below between them (`lower_bound`). Steps whose bound is at most 1 are computed.
 
-The bound is exact for a margin that bends one way within the window. For one that bends both ways
-it has a margin of safety and is checked afterwards: the margins of each computed batch, and of all
+The bound holds for a margin that bends one way within the window. For one that bends both ways it
+is lowered by a reserve, and checked afterwards: the margins of each computed batch, and of all
 points at each look, are compared with their bounds, and those below are counted as unforeseen.
 Where steps that learn follow close on each other, every step is computed instead.
 """

@@ -147,8 +147,7 @@ def fit(
                 chunk, due, stop = _agreed(chunk, due, interruption.number)
                 if due or stop or ended:
                     saved = collected(state, seeds)
-                    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
-                    if training.halts_on_divergence and not finite:
+                    if training.halts_on_divergence and not _is_finite(saved):
                         raise _diverged(step + 1, per_epoch, workdir)
                     checkpoints.save(step, saved)
                     saved_at = time.monotonic()
@@ -169,6 +168,10 @@ def _restored(
     step, arrays = restored
     log.info(f"Going on from epoch {step / training.steps_per_epoch:.5g}.")
     return step, on_devices(arrays, len(keys), training.sharding)
+
+
+def _is_finite(arrays: Any) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays))
 
 
 def _diverged(step: int, steps_per_epoch: int, workdir: pathlib.Path) -> Diverged:
