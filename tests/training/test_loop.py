@@ -1,6 +1,7 @@
 """The loop around a training that does nothing but count its steps."""
 
 import json
+import signal
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from relstab_jax.errors import Diverged, InputError
 from relstab_jax.training.checkpoints import Checkpoints, Snapshots
 from relstab_jax.training.devices import replicated
-from relstab_jax.training.interruption import Interrupted, Interruption
+from relstab_jax.training.interruption import Interrupted
 from relstab_jax.training.loop import Training, fit
 from relstab_jax.training.report import Display
 
@@ -86,21 +87,18 @@ def test_chunks_end_at_looks_and_padding_is_neither_shown_nor_saved(tmp_path):
 
 
 @pytest.mark.parametrize("last_step", [7, EPOCHS * STEPS_PER_EPOCH])
-def test_a_stop_saves_everything_and_the_same_call_goes_on(last_step, tmp_path, monkeypatch):
+def test_a_stop_saves_everything_and_the_same_call_goes_on(last_step, tmp_path):
     """In the middle, and in the last chunk, after which there is more to do than to train."""
-    called, entered = [], []
-    enter = Interruption.__enter__
-    monkeypatch.setattr(
-        Interruption, "__enter__", lambda self: entered.append(enter(self)) or entered[-1]
-    )
+    called, stopped_at = [], []
 
     def stop_at(step):
-        if step >= last_step and len(entered) == 1:
-            entered[0].number = 15
+        if step >= last_step and not stopped_at:
+            stopped_at.append(step)
+            signal.raise_signal(signal.SIGTERM)
         return 1.0
 
     training = counting(stop_at, called=called)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         fitted(training, tmp_path, minutes=60.0)
     assert fitted(training, tmp_path).weight.tolist() == [20.0] * PADDED
     assert [until for _, until in called] == [step for step, _ in called[1:]] + [20]
