@@ -35,10 +35,7 @@ UPDATE_IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 def compile_sweep(
-    network: Network,
-    descent: Descent,
-    rule: StoppingRule,
-    sharding: NamedSharding,
+    network: Network, descent: Descent, rule: StoppingRule, sharding: NamedSharding
 ) -> Training:
     """Compiles the training of a stack of networks by stochastic gradient descent.
 
