@@ -17,14 +17,14 @@ import jax
 import numpy as np
 
 from configs import imagenet
-from relstab_jax import models
+from relstab_jax import models, problems
 from relstab_jax.data.stream import Stream
-from relstab_jax.experiments import problems, train_images
+from relstab_jax.experiments import train_images
 from relstab_jax.training import data_parallel
 from relstab_jax.training.learner import Sizes
 
 FEW = pathlib.Path(__file__).parents[1] / "data" / "tfds"
-P = 10**6  # of an epoch, of which a few steps are timed
+P = 10**6  # images of an epoch, of which a few steps are timed
 
 
 class Prepared:
@@ -39,7 +39,9 @@ class Prepared:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tfds", default=str(FEW), help="folder of a prepared ImageNet")
     parser.add_argument("--network", default="resnet18")
     parser.add_argument("--batch", type=int, default=64)
@@ -67,9 +69,8 @@ def main():
         data = data_parallel.Data(source, examples, examples[:, :B], keys)
         first = next(epochs) * training.steps_per_epoch
         timed = first + 1, first + 1 + arguments.steps
-        state = jax.block_until_ready(
-            training.advance(state, data, first, first + 1)
-        )  # reads ahead
+        # The first step starts to read ahead.
+        state = jax.block_until_ready(training.advance(state, data, first, first + 1))
         began = time.perf_counter()
         state = jax.block_until_ready(training.advance(state, data, *timed))
         return arguments.steps * B / (time.perf_counter() - began)
@@ -79,21 +80,24 @@ def main():
         batches = stream.batches(numbers, keys[0])
         next(batches)
         began = time.perf_counter()
-        read = sum(len(labels) for _, labels in batches)
-        return read / (time.perf_counter() - began)
+        images = sum(len(labels) for _, labels in batches)
+        return images / (time.perf_counter() - began)
 
-    rates = {"stream alone": read, "training alone": lambda: train(Prepared(stream))}
-    rates["training on the stream"] = lambda: train(stream)
+    rates = {
+        "stream alone": read,
+        "training alone": lambda: train(Prepared(stream)),
+        "training on the stream": lambda: train(stream),
+    }
     found = {name: [] for name in rates}
     train(Prepared(stream))  # compiles
     for _ in range(arguments.repeats):
-        for name, measured in rates.items():
-            found[name].append(measured())
+        for name, rate in rates.items():
+            found[name].append(rate())
     alone = statistics.median(found["training alone"])
     print(f"{arguments.network}, batch {B}, {len(devices)} × {devices[0].device_kind}")
     for name, values in found.items():
-        rate = statistics.median(values)
-        print(f"{name:24s}{rate:8.1f} images/s   {rate / alone:5.2f} × training alone")
+        median = statistics.median(values)
+        print(f"{name:24s}{median:8.1f} images/s   {median / alone:5.2f} × training alone")
 
 
 if __name__ == "__main__":
