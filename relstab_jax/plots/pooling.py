@@ -29,47 +29,42 @@ def pooling() -> style.Picture:
 
 
 def _spatial(grid: np.ndarray) -> None:
+    """Draws a representation and the same moved by a pixel, beside means of both."""
     x, moved = BEHIND[:, 1:], BEHIND[:, :-1]
-    for axes, image, pooled, label in zip(
-        grid[:2], (x, moved), (_pool(x), _pool(moved)), ("$f$", "moved"), strict=True
-    ):
-        _cells(axes[0], image, 9)
-        _cells(axes[1], pooled, 9)
-        axes[0].set_ylabel(label)
-    for axes, change, of in zip(
-        grid[2], (moved - x, _pool(moved) - _pool(x)), (x, _pool(x)), strict=True
-    ):
-        _cells(axes, np.abs(change), 9)
-        axes.set_xlabel(f"{np.sum(change**2) / np.sum(of**2):.0%} of $\\|f\\|^2$")
-    grid[2, 0].set_ylabel("|change|")
-    grid[0, 0].set_title("representation")
-    grid[0, 1].set_title("2×2 means")
+    columns = ("representation", x, moved), ("2×2 means", _pool(x), _pool(moved))
+    for column, (name, f, f_moved) in zip(grid.T, columns, strict=True):
+        change = f_moved - f
+        for axes, values in zip(column, (f, f_moved, np.abs(change)), strict=True):
+            _cells(axes, values, 9)
+        column[0].set_title(name)
+        column[-1].set_xlabel(f"{np.sum(change**2) / np.sum(f**2):.0%} of $\\|f\\|^2$")
+    for axes, label in zip(grid[:, 0], ("$f$", "moved", "|change|"), strict=True):
+        axes.set_ylabel(label)
 
 
 def _channel(grid: np.ndarray) -> None:
-    filters = [BAR, np.rot90(BAR)]
-    grid[0, 0].axis("off")
-    grid[0, 3].axis("off")
-    for axes, kernel, name in zip(
-        grid[0, 1:3], filters, ("$w_1$", r"$w_2=R_\theta w_1$"), strict=True
-    ):
+    """Draws the filters of two channels and, below, two inputs with their outputs."""
+    filters = BAR, np.rot90(BAR)
+    names = "$w_1$", r"$w_2=R_\theta w_1$"
+    for axes, kernel, name in zip(grid[0, 1:3], filters, names, strict=True):
         _cells(axes, kernel, 3)
         axes.set_title(name)
-    for row, x, label in zip(
-        grid[1:], (INPUT, np.rot90(INPUT)), ("$x$", r"$R_\theta x$"), strict=True
-    ):
+    for axes in grid[0, ::3]:
+        axes.axis("off")
+    inputs = ("$x$", INPUT), (r"$R_\theta x$", np.rot90(INPUT))
+    for row, (name, x) in zip(grid[1:], inputs, strict=True):
         outputs = [np.sum(kernel * x) for kernel in filters]
         _cells(row[0], x, 9)
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(name)
         for axes, value in zip(row[1:], [*outputs, np.mean(outputs)], strict=True):
             _cells(axes, np.array([[value]]), 20)
-    for axes, name in zip(
-        grid[2], ("input", "$w_1 \\cdot$ input", "$w_2 \\cdot$ input", "mean"), strict=True
-    ):
+    names = "input", "$w_1 \\cdot$ input", "$w_2 \\cdot$ input", "mean"
+    for axes, name in zip(grid[-1], names, strict=True):
         axes.set_xlabel(name)
 
 
 def _pool(x: np.ndarray) -> np.ndarray:
+    """Returns the means of all 2×2 patches."""
     return np.lib.stride_tricks.sliding_window_view(x, (2, 2)).mean(axis=(2, 3))
 
 
