@@ -5,17 +5,35 @@ from typing import Any
 
 import xarray as xr
 
-_TASK = {"width": 1000, "ridge": 0.01, "patience": 500, "max_epochs": 600_000}
-_TASK |= {"batch_size": 8, "learning_rate": 0.01}
-_CIFAR10 = {"epochs": 250, "batch_size": 128, "learning_rate": 0.1, "annealing": 0.8}
-_CIFAR10 |= {"train_points": None, "test_points": None, "seeds": 4}
-_TWO_PIXELS = {"epochs": 300, "batch_size": 128, "learning_rate": 0.05, "annealing": 0.8}
-_TWO_PIXELS |= {"train_points": 1024, "test_points": 8192, "seeds": 10}
+_TASK = {
+    "width": 1000,
+    "ridge": 0.01,
+    "patience": 500,
+    "max_epochs": 600_000,
+    "batch_size": 8,
+    "learning_rate": 0.01,
+}
 SETTINGS: dict[str | int, dict[str, Any]] = {  # by task or set of examples
     1: _TASK | {"train_points": 48, "seeds": 4},
     2: _TASK | {"train_points": 1024, "seeds": 10},
-    "cifar10": _CIFAR10,
-    "scale_detection_2d": _TWO_PIXELS,
+    "cifar10": {
+        "epochs": 250,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "annealing": 0.8,
+        "train_points": None,
+        "test_points": None,
+        "seeds": 4,
+    },
+    "scale_detection_2d": {
+        "epochs": 300,
+        "batch_size": 128,
+        "learning_rate": 0.05,
+        "annealing": 0.8,
+        "train_points": 1024,
+        "test_points": 8192,
+        "seeds": 10,
+    },
 }
 DENSE = {  # what differs for fully connected networks
     "cifar10": {"annealing": 0.0, "seeds": 11},
@@ -41,27 +59,33 @@ def setting(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def reduced(datasets: Sequence[xr.Dataset]) -> str:
-    """Describes in which settings runs are smaller than the paper's; "" if in none.
+    """Lists the settings in which runs differ from the paper's, or have fewer seeds; "" if none.
 
     Args:
         datasets: results of runs, or gathered ones.
     """
-    runs = [
-        run for d in datasets for run in ([d.attrs] if "config" in d.attrs else d.attrs["runs"])
-    ]
-    found: dict[tuple[str, str], dict[str, None]] = {}  # who falls short so, in order
-    for config in (run["config"] for run in runs):
-        if paper := setting(config):
-            parts = [
-                f"{field.replace('_', ' ')} {config[field]} ({value})"
-                for field, value in paper.items()
-                if field != "seeds" and config.get(field, value) != value
-            ]
-            seeds = len(config["seeds"])
-            parts += [f"seeds {seeds} ({paper['seeds']})"] if seeds < paper["seeds"] else []
-            if parts:
+    networks: dict[tuple[str, str], list[str]] = {}  # by their data and by how they differ
+    for dataset in datasets:
+        for run in [dataset.attrs] if "config" in dataset.attrs else dataset.attrs["runs"]:
+            config = run["config"]
+            if differences := _differences(config):
+                data = f" on {config['data']}" if "network" in config else ""
+                names = networks.setdefault((data, differences), [])
                 name = config.get("network") or f"Task {config['task']}"
-                on = f" on {config['data']}" if "network" in config else ""
-                found.setdefault((on, ", ".join(parts)), {})[name] = None
-    parts = [f"{', '.join(names)}{on}: {less}" for (on, less), names in found.items()]
-    return "Reduced (paper): " + "; ".join(parts) + "." if parts else ""
+                if name not in names:
+                    names.append(name)
+    parts = [f"{', '.join(names)}{data}: {how}" for (data, how), names in networks.items()]
+    return f"Reduced (paper): {'; '.join(parts)}." if parts else ""
+
+
+def _differences(config: Mapping[str, Any]) -> str:
+    """Lists what is not as in the paper as "field value (the paper's)"; "" if nothing."""
+    paper = setting(config)
+    if paper is None:
+        return ""
+    run = {**config, "seeds": len(config["seeds"])}
+    return ", ".join(
+        f"{field.replace('_', ' ')} {run[field]} ({value})"
+        for field, value in paper.items()
+        if field in run and (run[field] < value if field == "seeds" else run[field] != value)
+    )
