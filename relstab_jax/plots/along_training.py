@@ -4,6 +4,8 @@ import xarray as xr
 from matplotlib.ticker import NullLocator
 
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import curve, name_row
+from relstab_jax.plots.plot import plot
 
 NEEDS = {
     **{f"along_{name}": ("epoch", "channels", "seed", "layer") for name in "DGR"},
@@ -11,7 +13,7 @@ NEEDS = {
 }
 
 
-@style.plot(NEEDS, tells=lambda dataset: dataset.sizes["epoch"] > 1)
+@plot(NEEDS, informative=lambda dataset: dataset.sizes["epoch"] > 1)
 def along_training(*datasets: xr.Dataset) -> style.Picture:
     """Plots D_f, G_f and R_f of the last layer f and the test error against epochs.
 
@@ -26,8 +28,8 @@ def along_training(*datasets: xr.Dataset) -> style.Picture:
         titles = {f"along_{name}": f"${name}_f$" for name in "DGR"}
         titles["along_test_error"] = r"test error $\varepsilon$"
         for axes, (name, title) in zip(row, titles.items(), strict=True):
-            style.curve(axes, last.epoch, last, name, "o-", color=style.BLUE)
-            axes.set(xlabel="epoch", title=f"\n{title}")
+            curve(axes, last.epoch, last, name, "o-", color=style.BLUE)
+            axes.set(xlabel="epoch", title=title)
             axes.set_xscale("symlog", linthresh=1)
             axes.set_xticks(ticks, list(map(str, ticks)))
             axes.xaxis.set_minor_locator(NullLocator())
@@ -35,6 +37,6 @@ def along_training(*datasets: xr.Dataset) -> style.Picture:
                 axes.set_ylim(bottom=0)
             else:
                 axes.set_yscale("log")
-                style.plain_decades(axes.yaxis)
-        style.name_row(row[0], dataset)
+                style.label_decades(axes.yaxis)
+        name_row(row, dataset)
     return figure

@@ -5,13 +5,15 @@ import xarray as xr
 
 from relstab_jax.measures.correlation import correlation
 from relstab_jax.plots import style
+from relstab_jax.plots.errors import GATHERED, comparable, looks_of, scatter, test_error
+from relstab_jax.plots.plot import plot
 
 
-def _tells(gathered: xr.Dataset) -> bool:
-    return style.comparable(gathered) and len(np.unique(gathered.noise)) > 1
+def _informative(gathered: xr.Dataset) -> bool:
+    return comparable(gathered) and len(np.unique(gathered.noise)) > 1
 
 
-@style.plot(style.GATHERED, one=True, tells=_tells)
+@plot(GATHERED, one=True, informative=_informative)
 def correlations(gathered: xr.Dataset) -> style.Picture:
     """Plots the test error against R of the predictor, and ρ(ε, D), ρ(ε, G), ρ(ε, R) against noise.
 
@@ -22,15 +24,13 @@ def correlations(gathered: xr.Dataset) -> style.Picture:
     """
     levels = {float(eta): level for eta, level in gathered.groupby("noise")}
     figure, [[centre, right]] = style.panels(1, 2, row_height=3.0)
-    style.scatter(centre, levels[min(levels)], style.looks(gathered), "R")
+    scatter(centre, levels[min(levels)], looks_of(gathered), "R")
     centre.set_ylabel(r"test error $\varepsilon$")
     style.legend_below(figure, centre)
     for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
         found = [
             correlation(
-                style.test_error(level),
-                level[name].sel(state="trained").values,
-                level.network.values,
+                test_error(level), level[name].sel(state="trained").values, level.network.values
             )
             for level in levels.values()
         ]

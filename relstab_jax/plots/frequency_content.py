@@ -4,9 +4,11 @@ import numpy as np
 import xarray as xr
 
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import by_images, curve, network_of, with_spatial_filters
+from relstab_jax.plots.plot import plot
 
 
-@style.plot({"frequency_content": ("state", "seed", "conv")})
+@plot({"frequency_content": ("state", "seed", "conv")})
 def frequency_content(*datasets: xr.Dataset) -> style.Picture:
     """Plots the spatial frequency content of filters against relative depth (Fig. 12).
 
@@ -15,16 +17,16 @@ def frequency_content(*datasets: xr.Dataset) -> style.Picture:
     Args:
         datasets: results of networks: a colour for each, a panel for each set of images.
     """
-    figure, row = style.by_images(datasets)
+    figure, row = by_images(datasets)
     for axes, of_images in row:
         for dataset, color in of_images:
-            spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
+            spatial = with_spatial_filters(dataset)
             K = spatial.sizes["conv"]
             depth = np.arange(1, K + 1) / K
             for state, line in zip(spatial.state.values[::-1], ("o-", "o:"), strict=False):
-                label = f"{style.network_of(dataset)}, {state}"
+                label = f"{network_of(dataset)}, {state}"
                 shown = spatial.sel(state=state)
-                style.curve(axes, depth, shown, "frequency_content", line, color=color, label=label)
+                curve(axes, depth, shown, "frequency_content", line, color=color, label=label)
         axes.set(ylim=(0, None))
         axes.axhline(1, color=style.GREY, lw=0.8, ls="--")
         axes.legend(loc="best")

@@ -9,12 +9,14 @@ from relstab_jax.measures import diffeomorphism
 from relstab_jax.measures.diffeomorphism import PARTS
 from relstab_jax.measures.perturbations import WHOLE
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import LAYERS, curve, name_row
+from relstab_jax.plots.plot import plot
 
 _COLORS: dict[str, str] = dict(zip((WHOLE, *PARTS), (style.BLACK, *style.COLORS), strict=False))
 _SIZE = 64  # pixels, of the field whose displacements are computed: they hardly depend on it
 
 
-@style.plot(style.LAYERS | {"relative_depth": ("layer",)})
+@plot(LAYERS | {"relative_depth": ("layer",)})
 def parts(*datasets: xr.Dataset) -> style.Picture:
     """Plots D_k and R_k of parts of the displacement field beside those of the whole.
 
@@ -43,17 +45,13 @@ def parts(*datasets: xr.Dataset) -> style.Picture:
             line = "o-" if config["delta"] == whole.attrs["config"]["delta"] else "o:"
             shown = dataset.assign(share=dataset.D / whole.D).isel(state=-1).sel(channels="all")
             for axes, name in zip(row, ("D", "share", "R"), strict=True):
-                style.curve(
-                    *(axes, shown.relative_depth, shown, name, line),
-                    color=_COLORS[part],
-                    label=f"{part}, {pixels:.1f} px",
-                )
+                look = {"color": _COLORS[part], "label": f"{part}, {pixels:.1f} px"}
+                curve(axes, shown.relative_depth, shown, name, line, **look)
     for axes, title in zip(row, ("$D_k$", "$D_k$ over that of the whole", "$R_k$"), strict=True):
-        axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n{title}")
-        style.plain_decades(axes.yaxis)
-    style.name_row(row[0], whole)
-    handles, labels = row[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        axes.set(xlabel="relative depth $k/K$", yscale="log", title=title)
+        style.label_decades(axes.yaxis)
+    name_row(row, whole)
+    style.legend_below(figure, row[0])
     return figure
 
 
@@ -65,7 +63,6 @@ def _displacement(delta: float, cut: int, part: str) -> float:
         u = diffeomorphism.scalar_field(jnp.asarray(coefficients), _SIZE)
         field = u, jnp.zeros_like(u)
         moved = field if part == WHOLE else diffeomorphism.parts(*field)[part]
-        square += 2 * float(
-            sum(jnp.square(d).mean() for d in moved)
-        )  # along x, and as much along y
+        along_x = sum(jnp.square(d).mean() for d in moved)
+        square += 2 * float(along_x)  # as much along y
     return float(np.sqrt(temperature * square)) * _SIZE

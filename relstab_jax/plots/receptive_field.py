@@ -6,6 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import LAYERS, curve
+from relstab_jax.plots.plot import plot
 
 CURVES = (
     ("init", "all", "at initialisation", style.GREY, "o-"),
@@ -13,7 +15,7 @@ CURVES = (
     ("trained", "mean", "trained, mean channel", style.SKY, "s:"),
 )
 NEEDS = {
-    **{name: style.LAYERS[name] for name in "DG"},
+    **{name: LAYERS[name] for name in "DG"},
     **{f"{of}_{name}": ("seed", "layer") for of in ("exact", "filters") for name in "DG"},
     **{name: ("layer",) for name in ("receptive_field", "fitted")},
     **{name: () for name in ("exponent_D", "exponent_G")},
@@ -26,7 +28,7 @@ LAWS = {  # by what is measured and the exponent of D
 }
 
 
-@style.plot(NEEDS)
+@plot(NEEDS)
 def receptive_field(*datasets: xr.Dataset) -> style.Picture:
     """Plots D_k and G_k of simple CNNs against the receptive field A_k (Fig. 7).
 
@@ -38,8 +40,7 @@ def receptive_field(*datasets: xr.Dataset) -> style.Picture:
         for axes, name in zip(row, "DG", strict=True):
             _panel(axes, dataset, name)
         row[0].set_title(_title(dataset), loc="left")
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.legend_below(figure, rows[0][0], ncols=3)
     return figure
 
 
@@ -55,10 +56,9 @@ def _title(dataset: xr.Dataset) -> str:
 def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
     """One sensitivity: means and ranges over seeds, the exact values and the asymptotic law."""
     A = dataset.receptive_field.values
-    for state, channels, label, color, style_of_line in CURVES:
-        values = dataset[name].sel(state=state, channels=channels)
-        axes.plot(A, values.mean("seed"), style_of_line, label=label, color=color)
-        axes.fill_between(A, values.min("seed"), values.max("seed"), color=color, alpha=0.2, lw=0)
+    for state, channels, label, color, line in CURVES:
+        shown = dataset.sel(state=state, channels=channels)
+        curve(axes, A, shown, name, line, color=color, label=label)
     # Where a seed has no positive filter, a mean over the others would be that of other networks.
     of_filters = dataset[f"filters_{name}"].mean("seed", skipna=False)
     axes.plot(A, of_filters, "+-", color=style.GREEN, lw=0.8, ms=6, label="exact, mean filters")
@@ -80,4 +80,4 @@ def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
     else:
         axes.set_xticks(A, [f"{a:.0f}" for a in A])
     axes.xaxis.set_minor_locator(NullLocator())
-    style.plain_decades(axes.yaxis)
+    style.label_decades(axes.yaxis)

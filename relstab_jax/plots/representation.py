@@ -6,12 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from relstab_jax.plots import style
+from relstab_jax.plots.plot import plot
 
 NEEDS = {"representation": ("network", "depth", "active", "pixel"), "representation_std": ()}
 SHADES = ("white", "#9FCBE8", style.BLUE)  # of none, one or both active pixels
 
 
-@style.plot(NEEDS, one=True)
+@plot(NEEDS, one=True)
 def representation(dataset: xr.Dataset) -> style.Picture:
     """Plots the representations of two active pixels by homogeneous networks (Fig. 6).
 
@@ -31,14 +32,12 @@ def representation(dataset: xr.Dataset) -> style.Picture:
         axes.tick_params(left=False)
         axes.spines[:].set_visible(False)
         panel(axes, of_network, network["filter_size"])
-    left.set_title(f"$s=1$, $F={dataset.attrs['config']['stride_1']['filter_size']}$")
-    right.set_title(f"$s=F={dataset.attrs['config']['stride_F']['filter_size']}$")
     return figure
 
 
 def _profiles(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
     """Draws each layer as a normalised profile: the sum shaded, each active pixel as a line."""
-    del filter_size
+    axes.set_title(f"$s=1$, $F={filter_size}$")
     f = dataset.representation.transpose("depth", "active", "pixel").values
     pixel = np.arange(f.shape[2]) + 0.5
     for k, f_k in enumerate(f):
@@ -59,6 +58,7 @@ def _profiles(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
 
 def _counts(axes: Axes, dataset: xr.Dataset, filter_size: int) -> None:
     """Draws each layer as cells over their receptive fields, shaded by their active pixels."""
+    axes.set_title(f"$s=F={filter_size}$")
     f = dataset.representation.transpose("depth", "active", "pixel").values.sum(axis=1)
     for k, f_k in enumerate(f):
         width = filter_size**k

@@ -3,16 +3,18 @@
 import xarray as xr
 
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import LAYERS, curve, name_row
+from relstab_jax.plots.plot import plot
 
 CURVES = (
     (-1, "all", style.BLUE, "o-"),
     (-1, "shuffled", style.BLUE, "o--"),
     (-1, "mean", style.SKY, "s:"),
-    (0, "all", style.GREY, "o-"),
+    (0, "all", style.GREY, "o-"),  # the same as the first if there is one state
 )
 
 
-@style.plot(style.LAYERS | {"relative_depth": ("layer",)})
+@plot(LAYERS | {"relative_depth": ("layer",)})
 def sensitivities(*datasets: xr.Dataset) -> style.Picture:
     """Plots D_k, G_k and R_k against relative depth: trained, shuffled, and at init (Fig. 9).
 
@@ -21,8 +23,9 @@ def sensitivities(*datasets: xr.Dataset) -> style.Picture:
     """
     figure, rows = style.panels(len(datasets), 3, row_height=2)
     for row, dataset in zip(rows, datasets, strict=True):
+        curves = CURVES if dataset.sizes["state"] > 1 else CURVES[:-1]
         for axes, name in zip(row, "DGR", strict=True):
-            for state, channels, color, line in CURVES[: 3 + (dataset.sizes["state"] > 1)]:
+            for state, channels, color, line in curves:
                 if channels not in dataset.channels:
                     continue
                 shown = dataset.isel(state=state).sel(channels=channels)
@@ -31,10 +34,9 @@ def sensitivities(*datasets: xr.Dataset) -> style.Picture:
                     continue
                 label = ", ".join(filter(None, (shown.state.item(), channels)))
                 shown = shown.isel(layer=known)
-                style.curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
-            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"\n${name}_k$")
-            style.plain_decades(axes.yaxis)
-        style.name_row(row[0], dataset)
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=3.5)
+                curve(axes, shown.relative_depth, shown, name, line, color=color, label=label)
+            axes.set(xlabel="relative depth $k/K$", yscale="log", title=f"${name}_k$")
+            style.label_decades(axes.yaxis)
+        name_row(row, dataset)
+    style.legend_below(figure, rows[0][0], handlelength=3.5)
     return figure

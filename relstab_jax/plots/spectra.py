@@ -5,6 +5,8 @@ import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
 from relstab_jax.plots import style
+from relstab_jax.plots.curves import colored, curve, name_row, with_spatial_filters
+from relstab_jax.plots.plot import plot
 
 COLUMNS = 8
 NEEDS = {
@@ -14,7 +16,7 @@ NEEDS = {
 }
 
 
-@style.plot(NEEDS)
+@plot(NEEDS)
 def spectra(*datasets: xr.Dataset) -> style.Picture:
     """Plots the power γ_l of each spatial frequency in the filters, layer by layer (Eq. 3).
 
@@ -25,8 +27,8 @@ def spectra(*datasets: xr.Dataset) -> style.Picture:
         datasets: results of networks, rows for each.
     """
     networks = []
-    for dataset, color in style.colored(datasets):
-        spatial = dataset.isel(conv=dataset.frequency_content.notnull().any(["state", "seed"]))
+    for dataset, color in colored(datasets):
+        spatial = with_spatial_filters(dataset)
         networks.append(
             [(spatial.isel(conv=k), k + 1, color) for k in range(spatial.sizes["conv"])]
         )
@@ -38,23 +40,19 @@ def spectra(*datasets: xr.Dataset) -> style.Picture:
             axes.set_axis_off()
             continue
         of_layer, k, color = panel
-        share = of_layer.spectrum.isel(mode=of_layer.eigenvalue.notnull().values)
-        share = share / share.sum("mode")
-        modes = np.arange(share.sizes["mode"])
-        for state, line in zip(share.state.values[::-1], ("-", ":"), strict=False):
-            gamma = share.sel(state=state)
-            axes.plot(modes, gamma.mean("seed"), line, color=color)
-            axes.fill_between(
-                modes, gamma.min("seed"), gamma.max("seed"), color=color, alpha=0.2, lw=0
-            )
-        axes.set_title(f"\n$k={k}$" if k == 1 else f"$k={k}$", fontsize=7)
+        of_layer = of_layer.isel(mode=of_layer.eigenvalue.notnull().values)
+        shares = of_layer.assign(share=of_layer.spectrum / of_layer.spectrum.sum("mode"))
+        modes = np.arange(shares.sizes["mode"])
+        for state, line in zip(shares.state.values[::-1], ("-", ":"), strict=False):
+            curve(axes, modes, shares.sel(state=state), "share", line, color=color)
+        axes.set_title(f"$k={k}$", fontsize=7)
         if k == 1:
-            style.name_row(axes, of_layer)
+            name_row([axes], of_layer)
         axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
         axes.sharey(rows[0][0])
         axes.tick_params(labelsize=6, labelleft=axes in [row[0] for row in rows])
     rows[0][0].set_yscale("log")
-    style.plain_decades(rows[0][0].yaxis)
+    style.label_decades(rows[0][0].yaxis)
     figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
     figure.supylabel(r"share of $\gamma_{k,l}$", fontsize=8)
     return figure
