@@ -85,7 +85,7 @@ def _differences(config: Mapping[str, Any]) -> str:
         return ""
     run = {**config, "seeds": len(config["seeds"])}
     return ", ".join(
-        f"{field.replace('_', ' ')} {run[field]} ({value})"
+        f"{field.replace('_', ' ')} {run[field]} ({'all' if value is None else value})"
         for field, value in paper.items()
         if field in run and (run[field] < value if field == "seeds" else run[field] != value)
     )

@@ -32,6 +32,8 @@ def test_plots_say_where_a_run_was_reduced():
     assert paper.reduced([task2, lenet]) == expected
     assert plots.receptive_field(task2).get_suptitle().startswith("Reduced (paper): Task 2: width")
     assert paper.reduced([results.load(VGG16)]) == ""
+    alexnet = results.load(RESULTS / "cifar10-alexnet.json")
+    assert "train points 10000 (all)" in paper.reduced([alexnet])
 
 
 @pytest.mark.parametrize(
