@@ -8,7 +8,11 @@ from matplotlib.patches import Rectangle
 from relstab_jax.plots import style
 from relstab_jax.plots.plot import plot
 
-NEEDS = {"representation": ("network", "depth", "active", "pixel"), "representation_std": ()}
+NEEDS = {
+    "representation": ("network", "depth", "active", "pixel"),
+    "representation_std": (),
+    "representation_support": (),
+}
 SHADES = ("white", "#9FCBE8", style.BLUE)  # of none, one or both active pixels
 
 
