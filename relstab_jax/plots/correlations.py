@@ -27,7 +27,9 @@ def correlations(gathered: xr.Dataset) -> style.Picture:
     scatter(centre, levels[min(levels)], looks_of(gathered), "R")
     centre.set_ylabel(r"test error $\varepsilon$")
     style.legend_below(figure, centre)
-    for name, color in zip("DGR", (style.BLUE, style.ORANGE, style.GREEN), strict=True):
+    at = np.arange(len(levels))
+    colors = style.BLUE, style.ORANGE, style.GREEN
+    for name, color, aside in zip("DGR", colors, (-0.04, 0, 0.04), strict=True):
         found = [
             correlation(
                 test_error(level), level[name].sel(state="trained").values, level.network.values
@@ -36,16 +38,14 @@ def correlations(gathered: xr.Dataset) -> style.Picture:
         ]
         rho = np.array([c.rho for c in found])
         bars = np.abs(np.array([(c.low, c.high) for c in found]).T - rho)
-        right.errorbar(
-            range(len(levels)), rho, bars, fmt="o-", capsize=2, color=color, label=f"${name}_f$"
-        )
+        right.errorbar(at + aside, rho, bars, fmt="o-", capsize=2, color=color, label=f"${name}_f$")
     right.axhline(0, color=style.GREY, lw=0.8, ls=":")
     right.set(
-        xticks=range(len(levels)),
+        xticks=at,
         xticklabels=[f"{eta:g}" for eta in levels],
         xlabel=r"norm of the noise $\eta$",
         ylabel=r"$\rho(\varepsilon, X)$",
         ylim=(-1.05, 1.05),
     )
-    right.legend(loc="best")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)  # in place of a title
     return figure

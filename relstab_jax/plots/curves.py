@@ -33,7 +33,9 @@ def curve(
     if values.sizes["seed"] == 1 and f"{name}_error" in dataset:
         error = dataset[f"{name}_error"].isel(seed=0)
         low, high = low - error, high + error
-    axes.plot(x, values.mean("seed"), line, color=color, label=label)
+    mean = values.mean("seed")
+    size = min(3.5, 80 / len(mean))  # so that the markers of a deep network do not overlap
+    axes.plot(x, mean, line, ms=size, color=color, label=label)
     axes.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
 
 

@@ -35,7 +35,7 @@ def deformations(image: ArrayLike) -> style.Picture:
             dx, dy = diffeomorphism.displacement(jax.random.key(1), size, cut, T)
             delta = diffeomorphism.typical_displacement(T, cut, size)
             beyond = "" if lowest <= T <= highest else "\nout of range"
-            title = f"$T={ratio:g}\\,T_{{max}}$, $\\delta={delta:.2g}$ px{beyond}"
+            title = f"$T={ratio:g}\\,T_{{\\mathrm{{max}}}}$, $\\delta={delta:.2g}$ px{beyond}"
             _show(axes, diffeomorphism.warp(x, dx, dy), title, bool(beyond))
             _lines(axes, np.asarray(dx), np.asarray(dy))
     return figure

@@ -1,6 +1,7 @@
 """R_k against relative depth (Figs. 3, 11)."""
 
 import xarray as xr
+from matplotlib.lines import Line2D
 
 from relstab_jax.plots import style
 from relstab_jax.plots.curves import LAYERS, by_images, curve, network_of
@@ -26,10 +27,14 @@ def depth(*datasets: xr.Dataset) -> style.Picture:
         axes.axhline(1, color=style.GREY, lw=0.8, ls=":")
         axes.set(xlabel="relative depth $k/K$", yscale="log")
         low, high = axes.get_ylim()  # with room for the names above the curves
-        axes.set_ylim(low, high * (high / low) ** (0.12 * len(of_images)))
+        axes.set_ylim(low, high * (high / low) ** (0.14 * len(of_images)))
         style.label_decades(axes.yaxis)
         axes.legend(loc="upper right")
     row[0][0].set_ylabel("$R_k$")
     if any("shuffled" in dataset.channels for dataset in datasets):
-        style.legend_of_lines(figure, {"-": "channels as they are", "--": "shuffled channels"})
+        kinds = [
+            Line2D([], [], color=style.BLACK, ls=line, label=text)
+            for line, text in (("-", "channels as they are"), ("--", "shuffled channels"))
+        ]
+        figure.legend(handles=kinds, loc="outside lower center", ncols=2)
     return figure

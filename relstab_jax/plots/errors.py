@@ -75,16 +75,12 @@ def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]],
                 alpha=0.8,
                 mfc="none" if hollow else color,
                 mec=color if hollow else "none",
-                label=f"{network}, given" if hollow else network,
+                label=f"{network}, pretrained" if hollow else network,
             )
     rho = correlation(error, x, networks)
     interval = f" [{rho.low:.2f}, {rho.high:.2f}]" if np.isfinite(rho.low) else ""
-    axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel=f"${name}_f$",
-        title=rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f}{interval}",
-    )
+    axes.set(xscale="log", yscale="log", xlabel=f"${name}_f$")
+    axes.set_title(rf"$\rho(\varepsilon, {name}_f)$ = {rho.rho:.2f}{interval}", fontsize=7)
     for axis in (axes.xaxis, axes.yaxis):
         style.label_decades(axis)
 

@@ -53,6 +53,7 @@ def spectra(*datasets: xr.Dataset) -> style.Picture:
         axes.tick_params(labelsize=6, labelleft=axes in [row[0] for row in rows])
     rows[0][0].set_yscale("log")
     style.label_decades(rows[0][0].yaxis)
-    figure.supxlabel("spatial frequency $l$, from low to high", fontsize=8)
+    dotted = "; dotted: at initialisation" * any("init" in d.state for d in datasets)
+    figure.supxlabel(f"spatial frequency $l$, from low to high{dotted}", fontsize=8)
     figure.supylabel(r"share of $\gamma_{k,l}$", fontsize=8)
     return figure

@@ -3,14 +3,12 @@
 import io
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 WIDTH = 5.5  # inches: the text of the paper
@@ -83,9 +81,9 @@ def label_decades(axis: Axis) -> None:
     """Labels a logarithmic axis with plain numbers: its decades, and more where it has few."""
     low, high = axis.get_view_interval()
     if high / low < 5:
-        axis.set_major_locator(MaxNLocator(3))
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -94,9 +92,3 @@ def legend_below(figure: Figure, axes: Axes, **options: Any) -> None:
     """Draws the legend of one panel below the figure."""
     options = {"loc": "outside lower center", "ncols": 4} | options
     figure.legend(*axes.get_legend_handles_labels(), **options)
-
-
-def legend_of_lines(figure: Figure, lines: Mapping[str, str]) -> None:
-    """Draws a legend below the figure of what {line style: text} mean in any colour."""
-    handles = [Line2D([], [], color=BLACK, ls=line, label=text) for line, text in lines.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(lines))

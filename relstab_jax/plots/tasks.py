@@ -47,11 +47,12 @@ def _plane(axes: Axes, label: int, generator: np.random.Generator) -> None:
     axes.annotate(
         "$d$",
         ((x0 + x1) / 2, (y0 + y1) / 2),
-        xytext=(2, 2),
+        xytext=(2, -2),
         textcoords="offset points",
+        va="top",
         color=style.VERMILION,
     )
-    axes.set(xticks=[], yticks=[])
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
 
 
@@ -67,7 +68,10 @@ def _line(axes: Axes, number: int, generator: np.random.Generator) -> None:
             axes.plot([-0.5, size - 0.5], [row, row], color=style.GREY, lw=0.4, zorder=0)
             axes.scatter(chosen, [row, row], s=12, marker="s", color=style.BLACK)
             row += 1
-        axes.text(size, row - (EXAMPLES + 1) / 2, f"$y={label:+d}$", va="center")
+        middle = row - (EXAMPLES + 1) / 2
+        axes.text(
+            1.01, middle, f"$y={label:+d}$", va="center", transform=axes.get_yaxis_transform()
+        )
         row += 1
     if number == 2:
         for patch in range(size // xi):
@@ -77,6 +81,7 @@ def _line(axes: Axes, number: int, generator: np.random.Generator) -> None:
                 color=PATCH_COLORS[patch],
                 alpha=0.25,
                 lw=0,
+                zorder=-1,
             )
     axes.set(xlim=(-0.5, size - 0.5), ylim=(row - 1, -1), yticks=[], xlabel="pixel $i$")
     axes.spines["left"].set_visible(False)
