@@ -19,7 +19,7 @@ def deformations(image: ArrayLike) -> style.Picture:
     """Plots diffeomorphisms of one image at several temperatures T and cut-offs c (Fig. 1, left).
 
     Within the allowed range of T pixels move by at least half a pixel and nothing folds over;
-    images beyond it are marked. A grid line of every eighth of the image is moved with it.
+    images beyond it are marked. White lines show where a grid of eighths of the image goes.
 
     Args:
         image: RGB between 0 and 1 [size, size, 3].
@@ -34,9 +34,10 @@ def deformations(image: ArrayLike) -> style.Picture:
             T = ratio * highest
             dx, dy = diffeomorphism.displacement(jax.random.key(1), size, cut, T)
             delta = diffeomorphism.typical_displacement(T, cut, size)
-            beyond = "" if lowest <= T <= highest else "\nout of range"
-            title = f"$T={ratio:g}\\,T_{{\\mathrm{{max}}}}$, $\\delta={delta:.2g}$ px{beyond}"
-            _show(axes, diffeomorphism.warp(x, dx, dy), title, bool(beyond))
+            beyond = not lowest <= T <= highest
+            title = f"$T={ratio:g}\\,T_{{\\mathrm{{max}}}}$, $\\delta={delta:.2g}$ px"
+            title += "\nout of range" * beyond
+            _show(axes, diffeomorphism.warp(x, dx, dy), title, marked=beyond)
             _lines(axes, np.asarray(dx), np.asarray(dy))
     return figure
 
@@ -49,7 +50,7 @@ def _show(axes: Axes, x: Array, title: str, marked: bool = False) -> None:
 
 
 def _lines(axes: Axes, dx: np.ndarray, dy: np.ndarray) -> None:
-    """Draws where the lines of a regular grid go: by +τ, to first order in the displacement."""
+    """Draws where the lines of a regular grid go, to first order in the displacement."""
     size = len(dx)
     grid = np.arange(size)
     for at in np.linspace(0, size - 1, 9).round().astype(int):

@@ -49,9 +49,10 @@ def errors(gathered: xr.Dataset) -> style.Picture:
 
 
 def looks_of(gathered: xr.Dataset) -> dict[str, tuple[str, str]]:
-    """Assigns a marker and a colour to each network in gathered results."""
-    different = zip(itertools.cycle(MARKERS), itertools.cycle(style.COLORS), strict=False)  # 12
-    return dict(zip(dict.fromkeys(gathered.network.values.tolist()), different, strict=False))
+    """Assigns a marker and a colour to each network in gathered results, 12 different pairs."""
+    networks = dict.fromkeys(gathered.network.values.tolist())
+    pairs = zip(itertools.cycle(MARKERS), itertools.cycle(style.COLORS), strict=False)
+    return dict(zip(networks, pairs, strict=False))
 
 
 def scatter(axes: Axes, gathered: xr.Dataset, looks: dict[str, tuple[str, str]], name: str) -> None:

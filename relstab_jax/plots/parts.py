@@ -30,29 +30,29 @@ def parts(*datasets: xr.Dataset) -> style.Picture:
     Raises:
         InputError: without the whole.
     """
-    by_part = {
-        part: [d for d in datasets if d.attrs["config"].get("part", WHOLE) == part]
-        for part in _COLORS
-    }
-    if not by_part[WHOLE]:
+    whole, *others = sorted(datasets, key=lambda dataset: list(_COLORS).index(_part(dataset)))
+    if _part(whole) != WHOLE:
         raise InputError("parts draws results of part=whole and of its parts: give the whole too")
-    whole = by_part[WHOLE][0]
     figure, [row] = style.panels(1, 3, row_height=2.3)
-    for part, of_part in by_part.items():
-        for dataset in of_part:
-            config = dataset.attrs["config"]
-            pixels = _displacement(config["delta"], config["cut"], part)
-            line = "o-" if config["delta"] == whole.attrs["config"]["delta"] else "o:"
-            shown = dataset.assign(share=dataset.D / whole.D).isel(state=-1).sel(channels="all")
-            for axes, name in zip(row, ("D", "share", "R"), strict=True):
-                look = {"color": _COLORS[part], "label": f"{part}, {pixels:.1f} px"}
-                curve(axes, shown.relative_depth, shown, name, line, **look)
+    for dataset in (whole, *others):
+        config, part = dataset.attrs["config"], _part(dataset)
+        pixels = _displacement(config["delta"], config["cut"], part)
+        line = "o-" if config["delta"] == whole.attrs["config"]["delta"] else "o:"
+        shown = dataset.assign(share=dataset.D / whole.D).isel(state=-1).sel(channels="all")
+        look = {"color": _COLORS[part], "label": f"{part}, {pixels:.1f} px"}
+        for axes, name in zip(row, ("D", "share", "R"), strict=True):
+            curve(axes, shown.relative_depth, shown, name, line, **look)
     for axes, title in zip(row, ("$D_k$", "$D_k$ over that of the whole", "$R_k$"), strict=True):
         axes.set(xlabel="relative depth $k/K$", yscale="log", title=title)
         style.label_decades(axes.yaxis)
     name_row(row, whole)
     style.legend_below(figure, row[0])
     return figure
+
+
+def _part(dataset: xr.Dataset) -> str:
+    """Returns the part of the displacement field that a network was measured with."""
+    return dataset.attrs["config"].get("part", WHOLE)
 
 
 def _displacement(delta: float, cut: int, part: str) -> float:

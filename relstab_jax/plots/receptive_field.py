@@ -54,7 +54,7 @@ def _title(dataset: xr.Dataset) -> str:
 
 
 def _panel(axes: Axes, dataset: xr.Dataset, name: str) -> None:
-    """One sensitivity: means and ranges over seeds, the exact values and the asymptotic law."""
+    """Draws one sensitivity: its curves over seeds, the exact values and the asymptotic law."""
     A = dataset.receptive_field.values
     for state, channels, label, color, line in CURVES:
         shown = dataset.sel(state=state, channels=channels)

@@ -33,7 +33,7 @@ def tasks() -> style.Picture:
 
 
 def _plane(axes: Axes, label: int, generator: np.random.Generator) -> None:
-    """An input of the 2-D task, with the disc of diameter 2ξ around its first pixel."""
+    """Draws an input of the 2-D task, with the disc of diameter 2ξ around its first pixel."""
     size, xi = SETTING_2D["size"], SETTING_2D["xi"]
     positions, labels = task.points_2d(size, xi, SETTING_2D["gap"])
     central = np.abs(positions[:, 0] - size / 2).max(axis=1) < size / 6
@@ -57,7 +57,7 @@ def _plane(axes: Axes, label: int, generator: np.random.Generator) -> None:
 
 
 def _line(axes: Axes, number: int, generator: np.random.Generator) -> None:
-    """Rows of one-dimensional inputs: the label -1 above, +1 below."""
+    """Draws one-dimensional inputs as rows: those of the label -1 above, of +1 below."""
     setting = SETTINGS_1D[number]
     positions, labels = task.points(number, **setting)
     size, xi = setting["size"], setting["xi"]

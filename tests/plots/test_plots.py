@@ -171,7 +171,7 @@ def gathered():
     }
     error = np.exp(log_error - 4)
     error[error.argmin()] = 0
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {name: (("state", "member"), [x + 1, x]) for name, x in sensitivities.items()}
         | {"test_error": ("member", error), "test_points": ("member", np.full(24, 1000))},
         coords={
@@ -182,7 +182,6 @@ def gathered():
         },
         attrs={"runs": []},
     )
-    return dataset
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -190,9 +189,7 @@ def test_errors_against_sensitivities(gathered, levels):
     figure = plots.errors(gathered.isel(member=slice(12 * levels)))
     assert len(figure.axes) == 3 * levels
     for axes, sign in zip(figure.axes, [1, -1, 1] * levels, strict=True):
-        x, y = (
-            np.concatenate([getattr(line, f"get_{c}data")() for line in axes.lines]) for c in "xy"
-        )
+        x, y = np.concatenate([line.get_xydata() for line in axes.lines]).T
         rho = np.corrcoef(np.log(x), np.log(y))[0, 1]
         assert sign * rho > 0.8
         assert f"= {rho:.2f} [" in axes.get_title()
