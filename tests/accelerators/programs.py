@@ -10,6 +10,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+from jax import ShapeDtypeStruct
 from jax.experimental.topologies import get_topology_desc
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -31,7 +32,7 @@ class Program(NamedTuple):
     donated: Any = ()
 
     def lower(self, precision: str = "bfloat16") -> jax.stages.Lowered:
-        """Lowers at a precision: at a higher one, a TPU's compiler takes many times as long."""
+        """Lowers at a precision; a TPU's compiler takes many times as long at a higher one."""
         with jax.default_matmul_precision(precision):
             return self.function.lower(*self.arguments)
 
@@ -45,11 +46,11 @@ class Program(NamedTuple):
 
 
 def shapes(tree: Any, sharding: NamedSharding | None = None) -> Any:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+    return jax.tree.map(lambda a: ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
 def chips(topology: str) -> Sequence[Any]:
-    """TPU chips that are not here, four of each host."""
+    """Returns the chips of a TPU slice that is not here, four of each host."""
     variables = {
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
@@ -65,7 +66,7 @@ def sharding_over(devices: Sequence[Any], axis: str) -> NamedSharding:
 
 
 def sweep(devices: Sequence[Any], task: int = 2, **fields: Any) -> dict[str, Program]:
-    """The training of a task in the paper's setting but for `fields`, a seed on each device."""
+    """Returns the training of a task as in the paper but for `fields`, a seed on each device."""
     config = importlib.import_module(f"configs.task{task}").get_config()
     config.update(fields, seeds=tuple(range(len(devices))))
     here, there = (sharding_over(d, "seed") for d in (jax.devices()[:1], devices))
@@ -90,7 +91,7 @@ def configured(name: str) -> tuple[Any, int]:
 
 
 def training(devices: Sequence[Any], name: str, batch: int) -> Program:
-    """Steps of a network: on CIFAR-10 in memory, or one on a batch of ImageNet's stream."""
+    """Returns training steps: on CIFAR-10 in memory, or one on a batch of ImageNet's stream."""
     config, size = configured(name)
     sizes = Sizes(45_000, config.epochs, batch, config.evaluation_batch_size)
     compiled = {}
@@ -112,19 +113,21 @@ def training(devices: Sequence[Any], name: str, batch: int) -> Program:
     image = size, size, 3
     if name.islower():
         each = len(devices), 1, 1, batch // len(devices)
-        numbers, labels = of(each, np.int32), of(each, np.int32)
-        memory, batches = None, Batch(numbers, of((*each, *image), np.uint8), labels)
+        numbers, labels = ShapeDtypeStruct(each, np.int32), ShapeDtypeStruct(each, np.int32)
+        memory, batches = None, Batch(numbers, ShapeDtypeStruct((*each, *image), np.uint8), labels)
     else:
-        numbers = of((len(devices), 1, sizes.steps_per_epoch, batch // len(devices)), np.int32)
+        numbers = ShapeDtypeStruct(
+            (len(devices), 1, sizes.steps_per_epoch, batch // len(devices)), np.int32
+        )
         batches = Batch(numbers, None, None)
-        rows, labels = of((50_000, np.prod(image)), np.uint8), of((50_000,), np.int32)
-        memory = data_parallel.Memory(rows, labels, image)
+        rows = ShapeDtypeStruct((50_000, math.prod(image)), np.uint8)
+        memory = data_parallel.Memory(rows, ShapeDtypeStruct((50_000,), np.int32), image)
     arguments = state, memory, batches, shapes(keys), 0, 1
     return Program(compiled["train"], arguments, donated=state)
 
 
 def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
-    """Distances of all layers and of their mean channels, of a batch on each device."""
+    """Returns the distances of all layers and their mean channels, of a batch on each device."""
     config, size = configured(name)
     model = train_images.network(config)
     features = layerwise.Representations(models.Layers(model), None, mean=True, channel_axis=-1)
@@ -141,17 +144,17 @@ def measurement(devices: Sequence[Any], name: str, batch: int) -> Program:
     )
     variables = jax.eval_shape(model.init, jax.random.key(0))
     layers = representations.shapes(features, variables, np.zeros((1, size, size, 3), np.float32))
-    networks = jax.tree.map(lambda a: of((1, *a.shape), a.dtype), variables)
-    reference = [of((1, *f.shape[1:]), f.dtype) for f in layers.values()]
+    networks = jax.tree.map(lambda a: ShapeDtypeStruct((1, *a.shape), a.dtype), variables)
+    reference = [ShapeDtypeStruct((1, *f.shape[1:]), f.dtype) for f in layers.values()]
     P = batch * len(devices)
-    of_network = networks, reference, reference, jax.random.key(0), of((), np.float32)
-    of_images = of((P, size, size, 3), np.float32), of((P,), np.int32), of((P,), np.float32)
+    of_network = networks, reference, reference, jax.random.key(0), ShapeDtypeStruct((), np.float32)
+    of_images = (
+        ShapeDtypeStruct((P, size, size, 3), np.float32),
+        ShapeDtypeStruct((P,), np.int32),
+        ShapeDtypeStruct((P,), np.float32),
+    )
     arguments = *shapes(of_network, everywhere), *shapes(of_images, split)
     return Program(step, arguments, donated=reference)
-
-
-def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(tuple(map(int, shape)), dtype)
 
 
 def lines(text: str, operation: str) -> list[str]:
@@ -166,6 +169,6 @@ def collectives(text: str) -> list[str]:
 
 
 def sizes(line: str) -> list[int]:
-    """The sizes of the arrays that an operation makes."""
+    """Returns the sizes of the float32 arrays that the operation of a line makes."""
     made = re.split(r" [\w-]+\(", line.split(" = ")[1])[0]
     return [math.prod(map(int, dims.split(","))) for dims in re.findall(r"f32\[([\d,]+)\]", made)]

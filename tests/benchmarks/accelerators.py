@@ -66,10 +66,10 @@ def training(name: str, batch: int) -> Case:
         state = function(*others, 0, steps)
         return state, *arguments[1:]
 
-    def made(devices: Any) -> programs.Program:
+    def make(devices: Any) -> programs.Program:
         return programs.training(devices, name, batch * len(devices))
 
-    return Case("tensorfloat32", made, run)
+    return Case("tensorfloat32", make, run)
 
 
 def measurement(name: str, batch: int) -> Case:
@@ -107,7 +107,7 @@ CASES = {
 
 
 def filled(shape: jax.ShapeDtypeStruct) -> jax.Array:
-    """Makes small random numbers, or zeros where they are whole, on the devices of their shape."""
+    """Makes an array of a shape: small random numbers, or zeros for integers."""
     key = jax.random.key(0)
     if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
         a = jax.random.split(key, shape.shape) if shape.shape else key
