@@ -11,6 +11,8 @@ NEEDS = {
     **{f"along_{name}": ("epoch", "channels", "seed", "layer") for name in "DGR"},
     "along_test_error": ("epoch", "seed"),
 }
+TITLES = {f"along_{name}": f"${name}_f$" for name in "DGR"}
+TITLES["along_test_error"] = r"test error $\varepsilon$"
 
 
 @plot(NEEDS, informative=lambda dataset: dataset.sizes["epoch"] > 1)
@@ -24,10 +26,9 @@ def along_training(*datasets: xr.Dataset) -> style.Picture:
     for row, dataset in zip(rows, datasets, strict=True):
         last = dataset.isel(layer=-1).sel(channels="all")
         digits = len(str(last.epoch.values[-1]))
-        ticks = [0, *(10**n for n in range(0, digits, 1 if digits < 4 else 2))]
-        titles = {f"along_{name}": f"${name}_f$" for name in "DGR"}
-        titles["along_test_error"] = r"test error $\varepsilon$"
-        for axes, (name, title) in zip(row, titles.items(), strict=True):
+        powers = range(0, digits, 1 if digits < 4 else 2)  # every other one if there are many
+        ticks = [0, *(10**n for n in powers)]
+        for axes, (name, title) in zip(row, TITLES.items(), strict=True):
             curve(axes, last.epoch, last, name, "o-", color=style.BLUE)
             axes.set(xlabel="epoch", title=title)
             axes.set_xscale("symlog", linthresh=1)

@@ -54,18 +54,16 @@ class Training:
         sharding = seed_sharding(len(config.seeds))
         keys, points = scale_detection.prepare(config, sharding)
         self._data = scale_detection.training_data(config, keys.order, points, sharding)
-        self._precision, self._look_every = config.precision, config.look_every
-        with jax.default_matmul_precision(config.precision):
-            self._sweep = scale_detection.make_sweep(config, sharding)
-            self._state, self._step = self._sweep.start(keys.init), 0
+        self._look_every = config.look_every
+        self._sweep = scale_detection.make_sweep(config, sharding)
+        self._state, self._step = self._sweep.start(keys.init), 0
 
     def run(self, steps: int) -> float:
         """Trains all seeds for so many steps and returns the seconds it took."""
         began = time.perf_counter()
         until = self._step + steps
-        with jax.default_matmul_precision(self._precision):
-            self._state = self._sweep.advance(self._state, self._data, self._step, until)
-            jax.block_until_ready(self._state)
+        self._state = self._sweep.advance(self._state, self._data, self._step, until)
+        jax.block_until_ready(self._state)
         self._step = until
         return time.perf_counter() - began
 
@@ -76,8 +74,7 @@ class Training:
         began = time.perf_counter()
         for epoch in range(self._step // (E * every) * every + every, last + 1, every):
             self.run(epoch * E - self._step)
-            with jax.default_matmul_precision(self._precision):
-                self._state, look = self._sweep.look(self._state, self._data, epoch)
+            self._state, look = self._sweep.look(self._state, self._data, epoch)
         look = jax.device_get(look)
         return time.perf_counter() - began, look
 
@@ -152,20 +149,19 @@ def torch_steps(config):
     return run
 
 
-def matrix_product_rate(precision: str) -> float:
+def matrix_product_rate() -> float:
     """Returns the FLOP/s of a large matrix product on all devices together."""
     devices = len(jax.devices())
     n = 2048 if jax.default_backend() == "cpu" else 8192
     sharding = seed_sharding(devices)
     a = jax.device_put(jax.random.normal(jax.random.key(0), (devices, n, n)), sharding)
-    with jax.default_matmul_precision(precision):
-        multiply = jax.jit(jnp.matmul, out_shardings=sharding)
+    multiply = jax.jit(jnp.matmul, out_shardings=sharding)
+    multiply(a, a).block_until_ready()
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
         multiply(a, a).block_until_ready()
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            multiply(a, a).block_until_ready()
-            times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - began)
     return 2 * devices * n**3 / statistics.median(times)
 
 
@@ -200,6 +196,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
     one_device_per_core()
+    jax.config.update("jax_default_matmul_precision", arguments.precision)
     try:
         import torch
 
@@ -208,7 +205,7 @@ def main() -> None:
         torch = None
         print("torch is not installed: no baseline")
     device = jax.devices()[0].device_kind
-    rate = matrix_product_rate(arguments.precision)
+    rate = matrix_product_rate()
     print(f"jax {jax.__version__} on {jax.device_count()} × {device}; a large matrix product in "
           f"{arguments.precision} runs at {rate / 1e12:.3g} TFLOP/s")  # fmt: skip
     print("task width seeds   jax ms/step/seed   torch ms/step   ratio   GFLOP/s   of product"
