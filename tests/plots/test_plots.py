@@ -211,6 +211,14 @@ def test_a_network_keeps_its_looks_at_every_noise(gathered):
     assert last == {name: first[name] for name in ("LeNet", "AlexNet")}
 
 
+def test_networks_that_were_not_trained_here_are_hollow(gathered):
+    experiment = np.where(gathered.network == "LeNet", "measure", "train_images")
+    figure = plots.errors(gathered.assign_coords(experiment=("member", experiment)))
+    faces = {line.get_label(): line.get_markerfacecolor() for line in figure.axes[0].lines}
+    assert faces.keys() == {"VGG11", "LeNet, pretrained", "AlexNet"}
+    assert [name for name, face in faces.items() if face == "none"] == ["LeNet, pretrained"]
+
+
 def test_correlations_are_shown_at_each_noise(gathered):
     centre, right = plots.correlations(gathered).axes
     assert sum(len(line.get_xdata()) for line in centre.lines) == 12
