@@ -181,13 +181,12 @@ def _images(config: Config) -> Problem:
     """Makes the problem of an image set (App. B.1)."""
     train, held_out, test = part_sizes(config)
     known = IMAGE_SETS[config.data]
-    splits = f"train[:{train + held_out}]", f"{known.test}[:{test}]"
+    used = f"train[:{train + held_out}]+{known.test}[:{test}]"
     if known.streamed:
-        inputs = Stream(config.data, splits, config.data_dir, known.size, config.augment)
+        inputs = Stream(config.data, used, config.data_dir, known.size, config.augment)
         labels = None
     else:
-        read = [images.load(config.data, split, config.data_dir) for split in splits]
-        inputs, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+        inputs, labels = images.load(config.data, used, config.data_dir)
 
     @on_cpu
     def split(key: Key[Array, ""]) -> Parts:

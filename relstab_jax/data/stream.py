@@ -3,8 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import grain
 import jax
@@ -24,13 +23,13 @@ ASPECT = 3 / 4, 4 / 3  # width over height
 
 
 class Stream:
-    """The photographs of some splits of a prepared set, numbered one split after the other.
+    """The numbered photographs of a prepared set, cut to size when they are read.
 
     A photograph that cannot be decoded is logged, and replaced by the next one that can.
 
     Args:
         name: name of the set in TFDS, such as "imagenet2012".
-        splits: splits in TFDS's notation, such as ["train", "validation[:500]"].
+        split: a split in TFDS's notation, such as "train+validation[:500]".
         data_dir: the folder of TFDS's sets; None for TFDS's default.
         size: n, pixels along each axis of the returned RGB images.
         augment: whether to crop and flip at random where keys are given.
@@ -39,17 +38,14 @@ class Stream:
         InputError: as `images.prepared` does.
     """
 
-    def __init__(
-        self, name: str, splits: Sequence[str], data_dir: str | None, size: int, augment: bool
-    ):
-        self._sources = [prepared(name, split, data_dir) for split in splits]
+    def __init__(self, name: str, split: str, data_dir: str | None, size: int, augment: bool):
+        self._source = prepared(name, split, data_dir)
         self._name, self._size, self._augment = name, size, augment
-        self._starts = np.cumsum([0, *map(len, self._sources)])
         self._damaged: set[int] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._source)
 
     @property
     def damaged(self) -> int:
@@ -100,8 +96,7 @@ class Stream:
     def _decoded(self, number: int) -> tuple[PIL.Image.Image, int]:
         for other in range(number, number + len(self)):
             n = other % len(self)
-            split = int(np.searchsorted(self._starts, n, side="right")) - 1
-            example: dict[str, Any] = self._sources[split][n - int(self._starts[split])]
+            example = self._source[n]
             try:
                 return decoded(example), int(example["label"])
             except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors

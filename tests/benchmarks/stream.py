@@ -51,7 +51,7 @@ def main():
     B, devices = arguments.batch, jax.devices()
 
     config = imagenet.get_config(arguments.network)
-    stream = Stream("imagenet2012", ["train"], arguments.tfds, 224, augment=True)
+    stream = Stream("imagenet2012", "train", arguments.tfds, 224, augment=True)
     training = data_parallel.compile_training(
         models.create(arguments.network, num_classes=1000, image_size=224, channels=3),
         train_images.optimizer(config, P // B),

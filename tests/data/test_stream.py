@@ -12,11 +12,11 @@ from relstab_jax.errors import InputError
 # In ImageNet's form: parts of five photographs in the public domain (from NASA, the US Navy, and
 # scikit-image's own), 30 to train on and 15 to validate.
 FIXTURE = str(pathlib.Path(__file__).parent / "tfds")
-SPLITS = "train", "validation[:10]"
+SPLIT = "train+validation[:10]"
 
 
 def photographs(augment=True, size=32):
-    return stream.Stream("imagenet2012", SPLITS, FIXTURE, size, augment)
+    return stream.Stream("imagenet2012", SPLIT, FIXTURE, size, augment)
 
 
 def test_central_squares_of_the_photographs():
@@ -101,7 +101,7 @@ def with_damage(monkeypatch, damaged):
     if 2 in damaged:
         examples[2]["image"] = b"no image"
     monkeypatch.setattr(stream, "prepared", lambda *_, **__: examples)
-    return stream.Stream("tiny", ["train"], None, 8, augment=False)
+    return stream.Stream("tiny", "train", None, 8, augment=False)
 
 
 def test_damaged_photographs_are_skipped_counted_and_reported(monkeypatch, caplog):

@@ -23,7 +23,7 @@ def stored():
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "prepared", lambda *_, **__: examples)
-        return stream.Stream("tiny", ["train"], None, 8, augment=False)
+        return stream.Stream("tiny", "train", None, 8, augment=False)
 
 
 @pytest.fixture(scope="module")
