@@ -55,9 +55,7 @@ def points(
         if size % xi:
             raise InputError(f"xi={xi} does not divide size={size}, as the patches of Task 2 need")
         labels = np.where(i // xi == j // xi, 1, -1)
-    _check_labels(labels, task=task, size=size, xi=xi, gap=gap)
-    keep = labels != 0
-    return np.stack([i, j], axis=1)[keep], labels[keep]
+    return _labelled(np.stack([i, j], axis=1), labels, task=task, size=size, xi=xi, gap=gap)
 
 
 def _check_scales(size: int, xi: int, gap: int) -> None:
@@ -67,18 +65,27 @@ def _check_scales(size: int, xi: int, gap: int) -> None:
         raise InputError(f"gap={gap} must not be negative")
 
 
-def _check_labels(labels: Int[np.ndarray, " n"], **setting: int | str | bool) -> None:
+def _labels(distance: np.ndarray, xi: int, gap: int) -> Int[np.ndarray, " n"]:
+    """Returns +1 for distances below xi - gap/2, -1 for xi + gap/2 and above, 0 in between."""
+    return np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
+
+
+def _labelled(
+    pairs: Int[np.ndarray, "n ..."], labels: Int[np.ndarray, "n"], **setting: int | str | bool
+) -> tuple[Int[np.ndarray, "m ..."], Int[np.ndarray, "m"]]:
+    """Returns the pairs of pixels whose label is not 0, and their labels.
+
+    Raises:
+        InputError: if no pair has one of the labels +1 and -1 in this setting.
+    """
     for label in (1, -1):
         if label not in labels:
             given = ", ".join(f"{name}={value}" for name, value in setting.items())
             raise InputError(
                 f"no point has label {label:+d} for {given}: change xi or reduce the gap"
             )
-
-
-def _labels(distance: np.ndarray, xi: int, gap: int) -> Int[np.ndarray, " n"]:
-    """Returns +1 for distances below xi - gap/2, -1 for xi + gap/2 and above, 0 in between."""
-    return np.where(distance < xi - gap / 2, 1, np.where(distance >= xi + gap / 2, -1, 0))
+    keep = labels != 0
+    return pairs[keep], labels[keep]
 
 
 def images(positions: Int[Array, "*P 2"], size: int) -> Float[Array, "*P L 1"]:
@@ -86,41 +93,47 @@ def images(positions: Int[Array, "*P 2"], size: int) -> Float[Array, "*P L 1"]:
     return (size / 2) ** 0.5 * jax.nn.one_hot(positions, size).sum(axis=-2)[..., None]
 
 
-def deform(
-    key: Key[Array, ""],
-    positions: Int[Array, "*P 2"],
+def moved(
+    positions: Int[Array | np.ndarray, "*#P"],
+    steps: Int[Array | np.ndarray, "*#P"],
     *,
     task: int | str,
     size: int,
     xi: int,
-    boundary: str = "wrap",
-) -> Int[Array, "*P 2"]:
-    """Moves each active pixel by one, left or right with probability 1/2 (Section 4).
+    boundary: str,
+) -> Int[Array | np.ndarray, "*P"]:
+    """Returns where active pixels are after steps of -1 or 1 (Section 4).
 
     Args:
-        key: random key of this deformation.
-        positions: positions of the active pixels.
-        task: 1 or 2. In Task 2, pixels stay where the move would leave their patch, so that labels
+        positions: positions of the pixels.
+        steps: the step of each pixel.
+        task: 1 or 2. In Task 2, pixels stay where the step would leave their patch, so that labels
             never change.
         size: L, pixels of the input.
         xi: the characteristic scale ξ, in pixels.
         boundary: for Task 1, "wrap" for a ring; "clamp" to stay at the border instead, as in the
             authors' program.
+
+    Raises:
+        InputError: if the task or the boundary is not known.
     """
-    moved = positions + jax.random.rademacher(key, positions.shape, positions.dtype)
+    if boundary not in ("wrap", "clamp"):
+        raise InputError(f'boundary={boundary!r} is not known: use "wrap" or "clamp"')
+    there = positions + steps
     if task_number(task) == 2:
-        return jnp.where(moved // xi == positions // xi, moved, positions)
-    return moved % size if boundary == "wrap" else moved.clip(0, size - 1)
+        patch = positions // xi * xi  # its first pixel
+        return there.clip(patch, patch + xi - 1)
+    return there % size if boundary == "wrap" else there.clip(0, size - 1)
 
 
 @dataclass(frozen=True)
 class Moves:
-    """The perturbation of images of the task: `deform`, of the two active pixels of an image.
+    """Moves each active pixel of an image by one, left or right with probability 1/2 (Section 4).
 
     Attributes:
         task: 1 or 2.
-        xi: ξ.
-        boundary: as for `deform`.
+        xi: the characteristic scale ξ, in pixels.
+        boundary: as for `moved`.
     """
 
     task: int
@@ -129,10 +142,10 @@ class Moves:
 
     def __call__(self, key: Key[Array, ""], image: Float[Array, "L 1"]) -> Float[Array, "L 1"]:
         """Draws the image anew with its active pixels moved."""
-        size = len(image)
-        positions = jnp.flatnonzero(image, size=2)
-        options = {"task": self.task, "xi": self.xi, "boundary": self.boundary}
-        return images(deform(key, positions, size=size, **options), size)
+        size, positions = len(image), jnp.flatnonzero(image, size=2)
+        steps = jax.random.rademacher(key, positions.shape, positions.dtype)
+        where = {"task": self.task, "size": size, "xi": self.xi, "boundary": self.boundary}
+        return images(moved(positions, steps, **where), size)
 
 
 class Split(NamedTuple):
@@ -151,25 +164,22 @@ def split_sizes(
     Raises:
         InputError: if there are too few points, or a number is odd or below 2.
     """
-    rarest = int(min((labels == 1).sum(), (labels == -1).sum()))
     numbers = {"train_points": train, "validation_points": validation}
     if test is not None:
         numbers["test_points"] = test
     for name, number in numbers.items():
         if number < 2 or number % 2:
             raise InputError(f"{name}={number} must be even and at least 2, half of each label")
-    rest = rarest - train // 2 - validation // 2
-    if rest < 1:
-        raise InputError(
-            f"train_points={train} and validation_points={validation} leave no test point: the "
-            f"rarer label has {rarest} points, so together they can be at most {2 * (rarest - 1)}"
-        )
-    if test and test // 2 > rest:
+    rarest = int(min((labels == 1).sum(), (labels == -1).sum()))
+    most = rarest if test else rarest - 1  # at least one of each label is left to test on
+    if sum(numbers.values()) > 2 * most:
         given = " and ".join(f"{name}={number}" for name, number in numbers.items())
+        problem = "are too many" if test else "leave no test point"
         raise InputError(
-            f"{given} are too many: the rarer label has {rarest} points, so together they can be "
-            f"at most {2 * rarest}"
+            f"{given} {problem}: the rarer label has {rarest} points, so together they can be at "
+            f"most {2 * most}"
         )
+    rest = rarest - train // 2 - validation // 2
     return train // 2, validation // 2, test // 2 if test else rest
 
 
@@ -245,9 +255,8 @@ def points_2d(
         labels = np.where((first // xi == second // xi).all(axis=1), 1, -1)
     else:
         raise InputError(f"rule={rule!r} is not known: use 'L2', 'Linf' or 'quadrant'")
-    _check_labels(labels, rule=rule, periodic=periodic, size=size, xi=xi, gap=gap)
-    keep = labels != 0
-    return np.stack([first, second], axis=1)[keep], labels[keep]
+    pairs = np.stack([first, second], axis=1)
+    return _labelled(pairs, labels, rule=rule, periodic=periodic, size=size, xi=xi, gap=gap)
 
 
 def images_2d(positions: Int[Array, "*P 2 2"], size: int) -> Float[Array, "*P d d 1"]:
@@ -257,33 +266,14 @@ def images_2d(positions: Int[Array, "*P 2 2"], size: int) -> Float[Array, "*P d 
     return drawn.reshape(*drawn.shape[:-1], size, size, 1)
 
 
-def deform_2d(
-    key: Key[Array, ""], positions: Int[Array, "*P 2 2"], *, size: int, moves: str = "unit_vector"
-) -> Int[Array, "*P 2 2"]:
+@dataclass(frozen=True)
+class Moves2D:
     """Moves each active pixel by at most one along each axis, but not out of the image.
 
-    Args:
-        key: random key of this deformation.
-        positions: (row, column) of the active pixels.
-        size: pixels along each axis.
+    Attributes:
         moves: "unit_vector" to round a random unit vector to the grid, as in the authors' program:
             a pixel never stays, and moves diagonally with probability 1/3. "neighbours" to move to
             one of the eight adjacent pixels or stay, all with the same probability (Section 3).
-    """
-    if moves == "unit_vector":
-        angle = jax.random.uniform(key, positions.shape[:-1], maxval=2 * np.pi)
-        step = jnp.round(jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1))
-    else:
-        step = jax.random.randint(key, positions.shape, -1, 2)
-    return (positions + step.astype(positions.dtype)).clip(0, size - 1)
-
-
-@dataclass(frozen=True)
-class Moves2D:
-    """The perturbation of images of the two-dimensional task: `deform_2d` of its active pixels.
-
-    Attributes:
-        moves: as for `deform_2d`.
     """
 
     moves: str = "unit_vector"
@@ -292,4 +282,9 @@ class Moves2D:
         """Draws the image anew with its active pixels moved."""
         size = len(image)
         positions = jnp.stack(jnp.divmod(jnp.flatnonzero(image, size=2), size), axis=-1)
-        return images_2d(deform_2d(key, positions, size=size, moves=self.moves), size)
+        if self.moves == "unit_vector":
+            angle = jax.random.uniform(key, (2,), maxval=2 * np.pi)
+            steps = jnp.round(jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1))
+        else:
+            steps = jax.random.randint(key, (2, 2), -1, 2)
+        return images_2d((positions + steps.astype(positions.dtype)).clip(0, size - 1), size)

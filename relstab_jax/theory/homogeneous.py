@@ -89,7 +89,9 @@ def sensitivities(
     )
     w = _normalised(filters, filter_size, depth)
     positions, weights = _point_set(task, size, xi, gap, positions)
-    moves = _moves(task, size, xi, boundary)
+    moves = scale_detection.moved(
+        np.arange(size), np.array([[-1], [1]]), task=task, size=size, xi=xi, boundary=boundary
+    )
     pixels = _active_pixels(size)
     phi = _pooled(pixels, w, strides)
 
@@ -272,17 +274,6 @@ def _of_points(
 ) -> Float[np.ndarray, "n l"]:
     i, j = positions.T
     return phi[i] + phi[j]
-
-
-def _moves(task: int | str, size: int, xi: int, boundary: str) -> Int[np.ndarray, "2 L"]:
-    """Returns the position of each pixel after a move to the left and to the right."""
-    here = np.arange(size)
-    moved = here + np.array([[-1], [1]])
-    if scale_detection.task_number(task) == 2:
-        return np.where(moved // xi == here // xi, moved, here)
-    if boundary not in ("wrap", "clamp"):
-        raise InputError(f'boundary={boundary!r} is not known: use "wrap" or "clamp"')
-    return moved % size if boundary == "wrap" else moved.clip(0, size - 1)
 
 
 def _mean_change(

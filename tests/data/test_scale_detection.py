@@ -106,20 +106,27 @@ def test_images_in_the_plane_have_two_pixels():
         np.testing.assert_array_equal(image, expected)
 
 
+def pixels_after(perturbation, image, copies):
+    """Perturbs an image of two pixels; returns where they are in each copy, in row-major order."""
+    keys = jax.random.split(jax.random.key(0), copies)
+    perturbed = jax.vmap(perturbation, (0, None))(keys, image)[..., 0]
+    return np.stack(np.nonzero(perturbed)[1:], axis=1).reshape(copies, 2, -1)
+
+
 @pytest.mark.parametrize("moves", ["unit_vector", "neighbours"])
-def test_deformation_in_the_plane(moves):
+def test_moves_in_the_plane(moves):
     n = 20_000
-    positions = jnp.tile(jnp.array([[4, 4], [0, 5]]), (n, 1, 1))
-    moved = np.asarray(task.deform_2d(jax.random.key(0), positions, size=9, moves=moves))
-    steps, counts = np.unique(moved[:, 0] - 4, axis=0, return_counts=True)
+    image = task.images_2d(jnp.array([[4, 4], [0, 5]]), 9)
+    border, inside = pixels_after(task.Moves2D(moves), image, n).swapaxes(0, 1)
+    steps, counts = np.unique(inside - 4, axis=0, return_counts=True)
     diagonal, straight = {"unit_vector": (1 / 12, 1 / 6), "neighbours": (1 / 9, 1 / 9)}[moves]
     expected = [straight if 0 in step else diagonal for step in steps.tolist()]
     if moves == "neighbours":
         assert [0, 0] in steps.tolist()
     assert len(steps) == (8 if moves == "unit_vector" else 9)
     np.testing.assert_allclose(counts / n, expected, atol=4 * 0.38 / n**0.5)
-    assert set(moved[:, 1, 0]) == {0, 1}  # clamped at the border
-    assert set(moved[:, 1, 1]) == {4, 5, 6}
+    assert set(border[:, 0]) == {0, 1}
+    assert set(border[:, 1]) == {4, 5, 6}
 
 
 @pytest.mark.parametrize(
@@ -168,25 +175,23 @@ def test_splits_are_disjoint_and_balanced(setting, P):
     assert (len(few.test), labels[np.asarray(few.test)].sum()) == (20, 0)
 
 
-def test_deformation_of_task_1_moves_by_one_around_the_ring_or_stays_at_the_border():
-    positions = jnp.tile(jnp.array([[0, 31], [5, 9]]), (4000, 1, 1))
-    moved = np.asarray(task.deform(jax.random.key(0), positions, **ring()))
-    assert {tuple(p) for p in moved[:, 0]} == set(itertools.product((31, 1), (30, 0)))
-    assert {tuple(p) for p in moved[:, 1]} == set(itertools.product((4, 6), (8, 10)))
-    right = (moved[:, 1] == [6, 10]).mean()
-    assert abs(right - 0.5) < 4 * 0.5 / np.sqrt(8000)
-    clamped = np.asarray(task.deform(jax.random.key(0), positions, **ring(), boundary="clamp"))
-    assert {tuple(p) for p in clamped[:, 0]} == set(itertools.product((0, 1), (30, 31)))
+STEPS = np.array(list(itertools.product((-1, 1), repeat=2)))  # of both pixels
+RING = {"task": 1, "size": 32, "xi": 11, "boundary": "wrap"}
 
 
-def ring():
-    return {"task": 1, "size": 32, "xi": 11}
+def test_pixels_of_task_1_go_around_the_ring_or_stop_at_the_border():
+    positions = np.array([0, 31])
+    around = task.moved(positions, STEPS, **RING)
+    assert around.tolist() == [[31, 30], [31, 0], [1, 30], [1, 0]]
+    stopped = task.moved(positions, STEPS, **RING | {"boundary": "clamp"})
+    assert stopped.tolist() == [[0, 30], [0, 31], [1, 30], [1, 31]]
+    with pytest.raises(InputError, match="boundary='reflect' is not known"):
+        task.moved(positions, STEPS, **RING | {"boundary": "reflect"})
 
 
-def test_deformation_never_changes_a_label_of_task_2():
+def test_pixels_of_task_2_stay_in_their_patch():
     positions, labels = task.points(**TASK2)
-    copies = jnp.tile(jnp.asarray(positions), (8, 1, 1))
-    moved = np.asarray(task.deform(jax.random.key(0), copies, task=2, size=128, xi=32))
+    moved = task.moved(positions, STEPS[:, None], **RING | {"task": 2, "size": 128, "xi": 32})
     assert moved.min() >= 0
     assert moved.max() < 128
     assert (np.where((moved // 32)[..., 0] == (moved // 32)[..., 1], 1, -1) == labels).all()
@@ -195,6 +200,14 @@ def test_deformation_never_changes_a_label_of_task_2():
     assert set(np.unique(steps[:, inside])) == {-1, 1}
     assert set(np.unique(steps[:, positions % 32 == 0])) == {0, 1}
     assert set(np.unique(steps[:, positions % 32 == 31])) == {-1, 0}
+
+
+def test_both_pixels_go_left_and_right_equally_often():
+    n, image = 4000, task.images(jnp.array([5, 9]), 32)
+    moved = pixels_after(task.Moves(1, xi=11), image, n)[..., 0]
+    pairs, counts = np.unique(moved, axis=0, return_counts=True)
+    assert pairs.tolist() == np.add([5, 9], STEPS).tolist()
+    np.testing.assert_allclose(counts / n, 1 / 4, atol=4 * (3 / 16 / n) ** 0.5)
 
 
 @pytest.mark.parametrize(
