@@ -5,9 +5,9 @@ import io
 import os
 import pathlib
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -30,58 +30,74 @@ _SQUARE = 0.875  # side of the central square over the shorter side of the image
 _LARGEST_NORMALISED = 20.0  # standard deviations
 
 Pixels = Shaped[np.ndarray, "H W"] | Shaped[np.ndarray, "H W c"]
-Read = Callable[[int], Pixels]
 
 
-class Photographs:
-    """A sequence of P images [n, n, C], read, resized and normalised on access.
+class Source(NamedTuple):
+    """All images of a folder, an array or a TFDS set.
 
-    Args:
+    Attributes:
+        number: how many they are.
         read: number -> pixels [H, W] or [H, W, c], as `fitted` takes them; or normalised images
             [n, n, C].
-        chosen: numbers of the P images.
-        size: n, pixels along each axis.
-        channels: C, 1 or 3.
-        mean: mean of the pixels in [0, 1], for each channel.
-        std: their standard deviation, for each channel.
+        assumed: what is assumed about them, to be told to the user.
         normalised: whether `read` returns normalised images.
-        note: where the images are from and what is assumed about them.
         label: number -> the label of an image; None where labels are not known.
         classes: number of classes of the labels.
     """
 
-    def __init__(
-        self,
-        read: Read,
-        chosen: Int[np.ndarray, " P"],
-        size: int,
-        channels: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        normalised: bool,
-        note: str,
-        label: Callable[[int], int] | None = None,
-        classes: int = 0,
-    ):
-        self._read, self._chosen, self._normalised = read, chosen, normalised
-        self._mean, self._std = np.array(mean, np.float32), np.array(std, np.float32)
-        self.shape = (len(chosen), size, size, channels)
-        self.note = note
-        self._label, self.classes = label, classes
+    number: int
+    read: Callable[[int], Pixels]
+    assumed: str
+    normalised: bool = False
+    label: Callable[[int], int] | None = None
+    classes: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Photographs:
+    """A sequence of P images [n, n, C], read, resized and normalised on access.
+
+    Attributes:
+        source: what they are chosen from.
+        chosen: numbers of the P images in the source.
+        size: n, pixels along each axis.
+        channels: C, 1 or 3.
+        mean: mean of the pixels in [0, 1], for each channel.
+        std: their standard deviation, for each channel.
+        note: where the images are from and what is assumed about them.
+    """
+
+    source: Source
+    chosen: Int[np.ndarray, " P"]
+    size: int
+    channels: int
+    mean: Float[np.ndarray, " C"]
+    std: Float[np.ndarray, " C"]
+    note: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(P, n, n, C)."""
+        return len(self.chosen), self.size, self.size, self.channels
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the labels; 0 where labels are not known."""
+        return self.source.classes
 
     @property
     def labels(self) -> Int[np.ndarray, " P"] | None:
         """The labels of the images, where they are known."""
-        return self._label and np.array([self._label(int(n)) for n in self._chosen])
+        label = self.source.label
+        return None if label is None else np.array([label(int(n)) for n in self.chosen])
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self.chosen)
 
     def __getitem__(self, number: int) -> Float[np.ndarray, "n n C"]:
-        image = self._read(int(self._chosen[number]))
-        _, size, _, channels = self.shape
-        if not self._normalised:
-            return (fitted(image, size, channels) - self._mean) / self._std
+        image = self.source.read(int(self.chosen[number]))
+        if not self.source.normalised:
+            return (fitted(image, self.size, self.channels) - self.mean) / self.std
         if image.shape != self.shape[1:]:
             raise InputError(
                 f"image {number} is normalised and has shape {image.shape}, but the network takes "
@@ -231,32 +247,11 @@ def find(
         )
     chosen = np.linspace(0, found.number - 1, number).astype(int)
     note = f"{number} of the {found.number} images of {source}: {found.assumed}"
-    return Photographs(
-        found.read,
-        chosen,
-        size,
-        channels,
-        mean,
-        std,
-        found.normalised,
-        note,
-        found.label,
-        found.classes,
-    )
+    mean, std = np.array(mean, np.float32), np.array(std, np.float32)
+    return Photographs(found, chosen, size, channels, mean, std, note)
 
 
-class _Found(NamedTuple):
-    """Images of a source: their number, how to read one, what is assumed about them, and labels."""
-
-    number: int
-    read: Read
-    assumed: str
-    normalised: bool = False
-    label: Callable[[int], int] | None = None
-    classes: int = 0
-
-
-def _folder(path: pathlib.Path) -> _Found:
+def _folder(path: pathlib.Path) -> Source:
     files, others = [], collections.Counter()
     for file in _files(str(path), frozenset()):
         suffix = os.path.splitext(file)[1].lower()
@@ -266,10 +261,10 @@ def _folder(path: pathlib.Path) -> _Found:
             others[suffix or os.path.basename(file)] += 1
     if not files:
         raise InputError(f"{path} holds no image file ({', '.join(SUFFIXES)})")
-    skipped = f"; skipped {others.total()} other files ({some(others)})" if others else ""
-    return _Found(
-        len(files), lambda n: read(files[n]), f"pixels in the range of their type{skipped}"
-    )
+    assumed = "pixels in the range of their type"
+    if others:
+        assumed += f"; skipped {others.total()} other files ({some(others)})"
+    return Source(len(files), lambda n: read(files[n]), assumed)
 
 
 def _files(folder: str, above: frozenset[str]) -> Iterator[str]:
@@ -291,36 +286,19 @@ def _files(folder: str, above: frozenset[str]) -> Iterator[str]:
             yield from _files(path, above)
 
 
-def _array(path: pathlib.Path, split: str) -> _Found:
+def _array(path: pathlib.Path, split: str) -> Source:
     """Finds images in an .npy or .npz file.
 
-    The array is [P, H, W], [P, H, W, C] or [P, C, H, W] with C = 1, 3 or 4. In an .npz file, it is
-    named "images", "<split>_images" (as in MedMNIST) or "x_<split>" (as in Keras), or is the only
-    one. Its values are pixels in the range of their type (uint8, uint16 or bool) or in [0, 1]
-    (float); other floats are taken as normalised images.
+    The array is [P, H, W], [P, H, W, C] or [P, C, H, W] with C = 1, 3 or 4. Its values are pixels
+    in the range of their type (uint8, uint16 or bool) or in [0, 1] (float); other floats are taken
+    as normalised images.
     """
-    names = ("images", f"{split}_images", f"x_{split}")
     advice = "give one written by np.savez or np.save"
     with reading(path, "an .npz or .npy file", advice), path.open("rb") as file:
-        magic = np.lib.format.MAGIC_PREFIX
-        if file.read(len(magic)) == magic:
-            images = np.load(path, mmap_mode="r")
-        elif not zipfile.is_zipfile(file):
-            raise ValueError("it is neither")
+        if file.peek(2).startswith(b"PK"):  # as zip files do
+            images = _of_archive(file, split)
         else:
-            file.seek(0)
-            with np.load(file) as arrays:
-                named = [name for name in names if name in arrays.files]
-                if not named and len(arrays.files) == 1:
-                    named = arrays.files
-                if not named:
-                    raise InputError(
-                        f"{path} holds {some(arrays.files) or 'no array'}, and none named "
-                        f"{' or '.join(names)}: give the array of images one of these names"
-                    )
-                images = arrays[named[0]]
-                if not isinstance(images, np.ndarray):  # a zip file may hold other things
-                    raise ValueError(f"{named[0]} is no array")
+            images = np.lib.format.open_memmap(path, mode="r")
     given = f"{path} holds {images.dtype} {images.shape}"
     if images.ndim == 4 and images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
         images = images.transpose(0, 2, 3, 1)
@@ -334,7 +312,7 @@ def _array(path: pathlib.Path, split: str) -> _Found:
         images = images[..., None]
     if images.dtype.newbyteorder("=") in (np.uint8, np.uint16, np.bool_):
         assumed = f"{images.dtype} pixels in the range of their type"
-        return _Found(len(images), images.__getitem__, assumed)
+        return Source(len(images), images.__getitem__, assumed)
     if images.dtype.kind != "f":
         raise InputError(f"{given}: convert them to uint8, uint16, bool or float")
     lows, highs = zip(*((image.min(), image.max()) for image in images), strict=True)
@@ -347,13 +325,39 @@ def _array(path: pathlib.Path, split: str) -> _Found:
             f"{path} holds floats from {low:g} to {high:g}, which are neither pixels in [0, 1] nor "
             "normalised: save pixels from 0 to 255 as uint8"
         )
-    normalised = low < 0 or high > 1
-    assumed = "taken as normalised already" if normalised else "taken as pixels"
-    assumed = f"numbers from {low:.3g} to {high:.3g}, {assumed}"
-    return _Found(len(images), images.__getitem__, assumed, bool(normalised))
+    normalised = bool(low < 0 or high > 1)
+    kind = "normalised already" if normalised else "pixels"
+    assumed = f"numbers from {low:.3g} to {high:.3g}, taken as {kind}"
+    return Source(len(images), images.__getitem__, assumed, normalised)
 
 
-def _tfds_set(name: str, split: str, data_dir: str | None) -> _Found:
+def _of_archive(file: BinaryIO, split: str) -> np.ndarray:
+    """Reads the array of images of an open .npz file.
+
+    It is named "images", "<split>_images" (as in MedMNIST) or "x_<split>" (as in Keras), or is the
+    only one.
+
+    Raises:
+        InputError: if there is none.
+        ValueError: if the archive holds something else under that name.
+    """
+    names = ("images", f"{split}_images", f"x_{split}")
+    with np.load(file) as arrays:
+        named = [name for name in names if name in arrays.files]
+        if not named and len(arrays.files) == 1:
+            named = arrays.files
+        if not named:
+            raise InputError(
+                f"{file.name} holds {some(arrays.files) or 'no array'}, and none named "
+                f"{' or '.join(names)}: give the array of images one of these names"
+            )
+        images = arrays[named[0]]
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"{named[0]} is no array")
+    return images
+
+
+def _tfds_set(name: str, split: str, data_dir: str | None) -> Source:
     try:
         examples: Any = prepared(name, split, data_dir)
     except InputError as error:
@@ -366,8 +370,8 @@ def _tfds_set(name: str, split: str, data_dir: str | None) -> _Found:
         ):
             return decode(image)
 
-    found = _Found(len(examples), read, f"{split}, pixels in the range of their type")
-    label = dict(examples.dataset_info.features.items()).get("label")
+    found = Source(len(examples), read, f"{split}, pixels in the range of their type")
+    label = dict(examples.dataset_info.features).get("label")
     if classes := getattr(label, "num_classes", 0):
         return found._replace(label=lambda n: int(examples[n]["label"]), classes=classes)
     return found

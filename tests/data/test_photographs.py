@@ -40,20 +40,18 @@ def test_of_a_folder_in_the_order_of_names(pixels, tmp_path):
         np.testing.assert_allclose(found[n], pixels[expected] / 255, atol=1e-6)
 
 
-def test_of_an_array_of_pixels_or_of_numbers(pixels, tmp_path):
-    np.savez(tmp_path / "pixels.npz", pixels)
-    np.savez(tmp_path / "numbers.npz", images=pixels * 0.01, labels=np.arange(50))
-    found = find(tmp_path / "pixels.npz", 50, mean=(0, 0, 0), std=(1, 1, 1))
-    np.testing.assert_allclose(found[7], pixels[7] / 255, atol=1e-6)
-    np.testing.assert_array_equal(find(tmp_path / "numbers.npz", 50)[7], pixels[7] * 0.01)
-
-
-def test_a_single_channel_is_the_luminance(pixels, tmp_path):
-    np.savez(tmp_path / "pixels.npz", pixels)
-    found = find(tmp_path / "pixels.npz", 50, channels=1, mean=(0,), std=(1,))
-    luminance = pixels[3] / 255 @ np.array([0.299, 0.587, 0.114])
-    assert found.shape == (50, 32, 32, 1)
-    np.testing.assert_allclose(found[3][..., 0], luminance, atol=1 / 255)
+@pytest.mark.parametrize("highest", [255, 65535, 1.0])
+def test_colours_of_any_type_become_the_channels_of_the_network(highest, pixels, tmp_path):
+    given = {255: pixels, 65535: pixels * np.uint16(257), 1.0: pixels / 255}[highest]
+    opacity = np.zeros_like(given[..., :1])
+    luminance = pixels / 255 @ np.array([0.299, 0.587, 0.114])
+    for x in (given, np.concatenate([given, opacity], axis=-1)):
+        np.save(tmp_path / "x.npy", x)
+        colours = find(tmp_path / "x.npy", 50, mean=(0, 0, 0), std=(1, 1, 1))
+        np.testing.assert_allclose(colours[7], pixels[7] / 255, atol=1e-6)
+        grey = find(tmp_path / "x.npy", 50, channels=1, mean=(0,), std=(1,))
+        assert grey.shape == (50, 32, 32, 1)
+        np.testing.assert_allclose(grey[3][..., 0], luminance[3], atol=1 / 255)
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 200), (200, 320), (20, 50)])
@@ -70,34 +68,6 @@ def test_photographs_are_cut_to_the_centre(width, height):
         low, high = 0.5 + part[channel] * np.array([-0.5, 0.5])
         np.testing.assert_allclose(profile[[2, -3]], (low, high), atol=0.06)
         assert abs(profile[31:33].mean() - 0.5) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("make", "source", "message"),
-    [
-        (None, "nowhere/at/all", "there is no such folder"),
-        (None, "missing.npz", "there is no such file"),
-        (lambda p: (p / "x.npz").write_text("no"), "x.npz", "cannot be read as an .npz or"),
-        (lambda p: np.savez(p / "x.npz", a=np.zeros(3), b=np.zeros(3)), "x.npz", "and none named"),
-        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), int)), "x.npz",
-         "convert them to uint8"),
-        (lambda p: (p / "empty").mkdir(), "empty", "holds no image file"),
-        (lambda p: np.savez(p / "x.npz", np.zeros((4, 5, 5), np.uint8)), "x.npz",
-         r"P=10 images must be at least 2 and at most the 4 of"),
-    ],
-)  # fmt: skip
-def test_what_is_not_there_is_said(make, source, message, tmp_path):
-    if make:
-        make(tmp_path)
-    with pytest.raises(InputError, match=message):
-        find(tmp_path / source, 10)
-
-
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).write_text("no")
-    with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
-        find(tmp_path, 2)[0]
 
 
 def test_numbers_of_another_size_are_refused(tmp_path):
