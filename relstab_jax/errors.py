@@ -101,10 +101,10 @@ def shown(value: object, at_most: int = 60) -> str:
     return short.repr(value)
 
 
-def end_of_path(path: str | os.PathLike[str], at_most: int = 90) -> str:
-    """Returns a path, without its beginning if it is long."""
+def end_of_path(path: str | os.PathLike[str]) -> str:
+    """Returns a path, or the last 90 characters of a longer one."""
     text = os.fspath(path)
-    return text if len(text) <= at_most else f"…{text[1 - at_most :]}"
+    return text if len(text) <= 90 else f"…{text[-89:]}"
 
 
 def _cannot_write(path: str | os.PathLike[str], why: str) -> WriteError:

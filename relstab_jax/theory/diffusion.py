@@ -78,13 +78,13 @@ def scaling_laws(
     stride: int,
     depth: int,
     strided_layers: int | None = None,
-    margin: float = 3.0,
 ) -> ScalingLaws:
     """Returns the laws of Eqs. 5, 7, 8 and 9, and the layers at which they hold.
 
     At stride 1 they need a large depth, 1 ≪ k, and a receptive field far smaller than the
-    image, F √k ≪ L. At stride F they need patches within those of the task, F^k < ξ: once a
-    patch has reached ξ no move that keeps the label leaves it, and D = 0.
+    image, F √k ≪ L, where ≪ is taken as a factor of 3. At stride F they need patches within those
+    of the task, F^k < ξ: once a patch has reached ξ no move that keeps the label leaves it, and
+    D = 0.
 
     Args:
         size: L.
@@ -94,15 +94,12 @@ def scaling_laws(
         depth: K.
         strided_layers: how many of the first layers have the stride; all by default. Behind them
             the receptive field grows by diffusion, from the size they gave it.
-        margin: the factor by which ≪ is interpreted.
     """
     k = np.arange(1, depth + 1)
     strided = depth if strided_layers is None else strided_layers
     if stride == 1 or strided <= 1:
         A = stride**strided * np.sqrt(k)
-        return ScalingLaws(
-            A, D=-2, G=1, R=-3, holds=(k >= margin) & (margin * filter_size * A <= size)
-        )
+        return ScalingLaws(A, D=-2, G=1, R=-3, holds=(k >= 3) & (3 * filter_size * A <= size))
     A = float(stride) ** k.clip(max=strided) * np.sqrt((k - strided + 1).clip(min=1))
     return ScalingLaws(A, D=-1, G=1, R=-2, holds=(xi > A) & (k <= strided))
 

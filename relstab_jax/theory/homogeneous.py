@@ -169,12 +169,7 @@ def noise_sensitivity(
 
 
 def representations(
-    x: Float[np.ndarray, "*P L"],
-    *,
-    filter_size: int,
-    stride: int,
-    depth: int,
-    strided_layers: int | None = None,
+    x: Float[np.ndarray, "*P L"], *, filter_size: int, stride: int, depth: int
 ) -> list[Float[np.ndarray, "*P l"]]:
     """Returns f_1 .. f_K of a homogeneous network for non-negative inputs of L pixels (Fig. 6).
 
@@ -182,13 +177,7 @@ def representations(
         InputError: for a filter larger than the input, a stride that is neither 1 nor F, or
             strides that do not divide L.
     """
-    strides = layer_strides(
-        size=x.shape[-1],
-        filter_size=filter_size,
-        stride=stride,
-        depth=depth,
-        strided_layers=strided_layers,
-    )
+    strides = layer_strides(size=x.shape[-1], filter_size=filter_size, stride=stride, depth=depth)
     return _pooled(x, _normalised(None, filter_size, depth), strides)
 
 
@@ -259,9 +248,8 @@ def _point_set(
         return chosen, np.full(len(chosen), 1 / len(chosen))
     if scale_detection.task_number(task) == 1:
         return all_positions, np.full(len(labels), 1 / len(labels))
-    return all_positions, np.where(
-        labels == 1, 0.5 / np.sum(labels == 1), 0.5 / np.sum(labels == -1)
-    )
+    frequency = np.where(labels == 1, np.sum(labels == 1), np.sum(labels == -1))
+    return all_positions, 0.5 / frequency
 
 
 def _active_pixels(size: int) -> Float[np.ndarray, "L L"]:

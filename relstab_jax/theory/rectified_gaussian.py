@@ -7,13 +7,9 @@ from scipy.special import ndtr
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
-def _density(h: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
-    return np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
-
-
 def mean(h: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
     """Returns E[ReLU(h + u)] = h Φ(h) + φ(h) for a standard normal u."""
-    return h * ndtr(h) + _density(h)
+    return h * ndtr(h) + np.exp(-(h**2) / 2) / np.sqrt(2 * np.pi)
 
 
 def product(
