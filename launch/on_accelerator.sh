@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# What an accelerator shows, in order of worth, each part within ten minutes:
+# Checks and measures an accelerator, in parts, those of most worth first:
 #
 #   launch/on_accelerator.sh [--dry-run] FOLDER [PART ...]
 #
 #   check      golden numbers, sweeps, a training and a measurement, against the CPU's
 #   steps      times of steps, measured and predicted
-#   task2      Task 2 and ...
-#   task1      ... Task 1 of Section 4 at the paper's size
+#   task2      Task 2 of Section 4 at the paper's size
+#   task1      Task 1, likewise
 #   resnet50   D, G and R of ResNet50, on images of IMAGES, with the weights WEIGHTS
-#   vgg11bn    trainings on CIFAR-10, of which DATA_DIR holds the prepared set; EPOCHS, by ...
-#   resnet18   ... default 250, and SEEDS, by default 0
+#   vgg11bn    a training on the CIFAR-10 that is prepared in DATA_DIR, for EPOCHS (by default 250)
+#              and SEEDS (by default 0)
+#   resnet18   a training of another network, likewise
 #   torch      PyTorch on the same device, where it is installed
 #
 # FOLDER gets what each part prints (PART.txt), its results (PART.json), the machine (machine.txt),
-# the folders of runs (runs/) and compiled programs (compiled/). Run it again to go on: a part that
-# has ended is left as it is.
+# the folders of runs (runs/) and compiled programs (compiled/). A command is stopped after LIMIT
+# seconds, by default 600. Run the script again to go on: a part that has ended is left as it is.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 

@@ -35,9 +35,10 @@ def show(verbosity: int) -> None:
 def progress_bar(*arguments: Any, shown: bool = True, **options: Any) -> tqdm.std.tqdm:
     """Makes a tqdm bar on a terminal, or a widget in a notebook.
 
-    Nothing is shown in a log file, which would get a line at every step, nor where `show` was asked
-    for warnings alone, nor if not `shown`.
+    Shows nothing in a log file, which would get a line at every step, where `show` was asked for
+    warnings alone, or if not `shown`.
     """
     in_notebook = tqdm.autonotebook.tqdm is not tqdm.std.tqdm
+    # With None, tqdm hides the bar unless its stream is a terminal; a notebook's never is.
     hidden = not shown or log.level > logging.INFO or (False if in_notebook else None)
     return tqdm.auto.tqdm(*arguments, disable=hidden, dynamic_ncols=True, **options)

@@ -1,4 +1,4 @@
-"""Image data sets that TensorFlow Datasets (TFDS) has prepared as array_record, and operations."""
+"""Sets that TensorFlow Datasets (TFDS) has prepared as array_record; operations on images."""
 
 import io
 import pathlib
