@@ -171,7 +171,7 @@ def split_sizes(
         if number < 2 or number % 2:
             raise InputError(f"{name}={number} must be even and at least 2, half of each label")
     rarest = int(min((labels == 1).sum(), (labels == -1).sum()))
-    most = rarest if test else rarest - 1  # at least one of each label is left to test on
+    most = rarest if test else rarest - 1  # one of each label to test on
     if sum(numbers.values()) > 2 * most:
         given = " and ".join(f"{name}={number}" for name, number in numbers.items())
         problem = "are too many" if test else "leave no test point"
