@@ -1,6 +1,7 @@
 """Networks of PyTorch, computed by PyTorch itself."""
 
 import functools
+import importlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -31,8 +32,7 @@ def from_torch_module(module: Any) -> Network:
     Raises:
         InputError: for a module in training mode.
     """
-    import torch  # pyright: ignore[reportMissingImports]  # an extra
-
+    torch: Any = importlib.import_module("torch")  # type checkers take `import` for this file
     for name, part in module.named_modules():
         if part.training:
             raise InputError(
