@@ -122,7 +122,7 @@ def network(config: Config) -> tuple[Model, Variables | None]:
 
 def seeds_of(weights: str, trained: Variables) -> tuple[int, ...]:
     """Returns the seeds of trained networks: those of a run, or else 0, 1, ..."""
-    path = pathlib.Path(weights, CONFIG)
+    path = pathlib.Path(weights, CONFIG).expanduser()
     if path.exists():
         with reading(path, "the configuration of a run", "give the folder of a run"):
             return tuple(json.loads(path.read_text())["seeds"])

@@ -83,3 +83,11 @@ def test_a_line_says_what_is_assumed(tmp_path):
     found = measure.images(config(images=str(tmp_path / "x.npz"), split="train"))
     assert found.note.startswith("6 of the 6 images of ")
     assert found.note.endswith("numbers from 0.5 to 0.5, taken as pixels")
+
+
+def test_the_seeds_of_a_run_in_the_home_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.json").write_text('{"seeds": [3, 1]}')
+    trained = {"params": np.zeros((2, 5))}
+    assert measure.seeds_of("~", trained) == measure.seeds_of(str(tmp_path), trained) == (3, 1)
+    assert measure.seeds_of(str(tmp_path / "elsewhere"), trained) == (0, 1)
