@@ -1,8 +1,10 @@
 """Keys of random numbers, derived from names and numbers."""
 
 import zlib
+from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Integer, Key
 
 MAX_SEED = 2**32 - 1  # JAX reduces larger seeds modulo 2³²
@@ -24,3 +26,13 @@ def key_of(root: int | Key[Array, ""], *path: str | int | Integer[Array, ""]) ->
         number = zlib.crc32(part.encode()) if isinstance(part, str) else part
         key = jax.random.fold_in(key, number)
     return key
+
+
+def keys_of(root: int | Key[Array, ""], *path: Any) -> Key[Array, " N"]:
+    """Derives a key for each of N numbers, such as seeds, which `path` ends with.
+
+    The key of a number is `key_of` the path that ends with it alone.
+    """
+    *names, numbers = path
+    of_number = jax.vmap(lambda number: key_of(root, *names, number))
+    return of_number(np.asarray(numbers, np.uint32))

@@ -1,6 +1,6 @@
 """Learning problems of deep networks: image sets and the two-dimensional scale-detection task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from relstab_jax.data import images, scale_detection
 from relstab_jax.data.stream import Stream
 from relstab_jax.errors import InputError
 from relstab_jax.fields import FLAG, PATH, choice, optional, real, whole
-from relstab_jax.keys import key_of
+from relstab_jax.keys import key_of, keys_of
 from relstab_jax.measures.perturbations import Diffeomorphism
 from relstab_jax.training import losses
 from relstab_jax.training.devices import on_cpu
@@ -123,7 +123,7 @@ class Problem(NamedTuple):
         inputs: all examples as they are stored [M, ...], or a stream of them.
         labels: [M]; None for a stream, which yields them.
         split: key -> the parts of a seed, indices of examples.
-        measured: (key, seeds [S], examples [S, P]) -> the images that the networks of these seeds
+        measured: (key, S seeds, examples [S, P]) -> the images that the networks of these seeds
             are measured on.
     """
 
@@ -131,14 +131,15 @@ class Problem(NamedTuple):
     inputs: np.ndarray | Stream
     labels: np.ndarray | None
     split: Callable[[Key[Array, ""]], Parts]
-    measured: Callable[[Key[Array, ""], np.ndarray, np.ndarray], Measured]
+    measured: Callable[[Key[Array, ""], Sequence[int], np.ndarray], Measured]
 
 
 def shape(config: Config) -> Shape:
     """Returns the input and output shape of the network of a configuration."""
     if config.data == SCALE_DETECTION:
         return Shape(config.size, 1, 1)
-    return Shape(*IMAGE_SETS[config.data][:3])
+    known = IMAGE_SETS[config.data]
+    return Shape(known.size, known.channels, known.classes)
 
 
 def part_sizes(config: Config) -> Parts:
@@ -152,7 +153,7 @@ def part_sizes(config: Config) -> Parts:
     if config.data == SCALE_DETECTION:
         if train is None:
             raise InputError(f"train_points=None must be a number where data={config.data!r}")
-        _, labels = scale_detection.points_2d(**_geometry(config))
+        _, labels = _points(config)
         sizes = scale_detection.split_sizes(labels, train, validation, test)
         return Parts(*(2 * n for n in sizes))
     held_out = validation if config.selection == "validation" else 0
@@ -194,11 +195,10 @@ def _images(config: Config) -> Problem:
         tested = np.arange(train + held_out, train + held_out + test)
         return Parts(order[:train], order[train:] if held_out else tested, tested)
 
-    def measured(key: Key[Array, ""], seeds: np.ndarray, examples: np.ndarray) -> Measured:
+    def measured(key: Key[Array, ""], seeds: Sequence[int], examples: np.ndarray) -> Measured:
         del seeds
         chosen = examples[0]  # test images, the same for every seed
-        keys = jax.vmap(lambda number: key_of(key, "show", number))(chosen)
-        shown = jax.jit(jax.vmap(task.preprocess))(keys, inputs[chosen])
+        shown = jax.jit(jax.vmap(task.preprocess))(keys_of(key, "show", chosen), inputs[chosen])
         perturbation = Diffeomorphism(config.delta, config.cut)
         return Measured(shown, key_of(key, "copies"), perturbation, paired=False)
 
@@ -228,13 +228,14 @@ def classification(config: Config) -> Task:
     return Task(augment, preprocess, loss, losses.classification_error)
 
 
-def _geometry(config: Config) -> dict[str, Any]:
-    return {name: config[name] for name in ("size", "xi", "gap", "rule", "periodic")}
+def _points(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Returns positions and labels of every point of the two-dimensional task."""
+    return scale_detection.points_2d(**{name: config[name] for name in OF_SCALE_DETECTION})
 
 
 def _two_pixels(config: Config) -> Problem:
     """Makes the two-dimensional scale-detection task (Section 3)."""
-    positions, labels = scale_detection.points_2d(**_geometry(config))
+    positions, labels = _points(config)
     sizes = config.train_points, config.validation_points, config.test_points
 
     def preprocess(key: Key[Array, ""], stored: Array) -> Array:
@@ -249,10 +250,10 @@ def _two_pixels(config: Config) -> Problem:
         on = parts.validation if config.selection == "validation" else mixed
         return Parts(parts.train, on, mixed)
 
-    def measured(key: Key[Array, ""], seeds: np.ndarray, examples: np.ndarray) -> Measured:
-        keys = jax.vmap(lambda seed: key_of(key, seed))(seeds)
+    def measured(key: Key[Array, ""], seeds: Sequence[int], examples: np.ndarray) -> Measured:
         shown = scale_detection.images_2d(jnp.asarray(positions[examples]), config.size)
-        return Measured(shown, keys, scale_detection.Moves2D(config.moves), paired=True)
+        moves = scale_detection.Moves2D(config.moves)
+        return Measured(shown, keys_of(key, seeds), moves, paired=True)
 
     def hinge(outputs: Array, y: Array) -> Array:
         return losses.hinge(outputs[:, 0], y)

@@ -16,7 +16,7 @@ from relstab_jax.data import photographs
 from relstab_jax.errors import reading
 from relstab_jax.fields import PATH, SEED, SEEDS, TEXT, choice, optional, positive, whole
 from relstab_jax.fields import check as check_fields
-from relstab_jax.keys import key_of
+from relstab_jax.keys import key_of, keys_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.measures.perturbations import WHOLE, Diffeomorphism
 from relstab_jax.messages import log
@@ -82,15 +82,16 @@ def size(config: Config) -> int:
 def images(config: Config) -> photographs.Photographs:
     """Finds the images of a configuration."""
     by_default = "imagenet" if is_imagenet(config) else "cifar10"
-    mean, std = NORMALISATIONS.get(config.normalisation or by_default, NORMALISATIONS["none"])
-    C = config.channels
+    mean, std = NORMALISATIONS[config.normalisation or by_default]
+    if config.channels == 1:
+        mean, std = ((float(np.mean(values)),) for values in (mean, std))
     return photographs.find(
         config.images,
         config.measure_points,
         size=size(config),
-        channels=C,
-        mean=mean[:C] if C == 3 else (float(np.mean(mean)),),
-        std=std[:C] if C == 3 else (float(np.mean(std)),),
+        channels=config.channels,
+        mean=mean,
+        std=std,
         split=config.split,
         data_dir=config.data_dir,
     )
@@ -100,8 +101,8 @@ def network(config: Config) -> tuple[Model, Variables | None]:
     """Makes the network of a configuration and reads its weights, if given.
 
     Returns:
-        The network, and its trained variables with a leading axis [S]: one seed, or as many as the
-        run has whose folder is given.
+        The network, and its trained variables with a leading axis [S], that of the seeds of a run;
+        of other weights S = 1.
 
     Raises:
         InputError: if the weights belong to another network.
@@ -135,17 +136,16 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     Returns:
         D, G, R and their standard errors D_error, G_error, R_error [state, channels, seed, layer],
         as of `layerwise.sensitivities`; spectrum, eigenvalue and frequency_content, as of
-        `layerwise.spectra`. States are init, a random network, and, with weights, trained. Of
-        weights with a head, on a TFDS set with labels for it, also test_error, on the images that
-        are measured, and their number test_points [seed].
+        `layerwise.spectra`. States are init, a random network, and, with weights, trained. If the
+        weights have an output layer for the classes of a labelled TFDS set, also test_error and
+        test_points [seed], as of `errors`.
     """
     del workdir
     model, trained = network(config)
     measured_on = images(config)
     log.info(f"Measuring {measured_on.note}.")
     seeds = config.seeds if trained is None else seeds_of(config.weights, trained)
-    keys = jax.vmap(lambda seed: key_of(config.seed, "init", seed))(np.array(seeds, np.uint32))
-    initial = jax.jit(jax.vmap(model.init))(keys)
+    initial = jax.jit(jax.vmap(model.init))(keys_of(config.seed, "init", seeds))
     if config.init_statistics == "batch":
         initial = layerwise.with_statistics_of(model, initial, measured_on)
     states = {"init": initial}
@@ -172,12 +172,15 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
 
 
 def errors(model: Model, networks: Variables, measured_on: photographs.Photographs) -> xr.Dataset:
-    """Returns test_error and test_points [seed]; nothing if outputs are not the images' classes.
+    """Returns the test_error on the measured images and their number test_points [seed].
 
     Args:
         model: the network.
         networks: its variables, with a leading axis [S].
         measured_on: the images.
+
+    Returns:
+        Nothing if the images have no labels, or the network has not as many outputs as classes.
     """
     labels, P = measured_on.labels, len(measured_on)
     outputs = jax.jit(
@@ -186,7 +189,7 @@ def errors(model: Model, networks: Variables, measured_on: photographs.Photograp
     shape = jax.eval_shape(outputs, networks, measured_on[0][None]).shape
     if labels is None or shape[-1] != measured_on.classes:
         return xr.Dataset()
-    batches = [range(start, min(start + ERROR_BATCH, P)) for start in range(0, P, ERROR_BATCH)]
+    batches = (range(P)[start : start + ERROR_BATCH] for start in range(0, P, ERROR_BATCH))
     with jax.default_matmul_precision("highest"):
         found = [outputs(networks, np.stack([measured_on[n] for n in batch])) for batch in batches]
     test_error = (np.concatenate(found, axis=1).argmax(-1) != labels).mean(axis=1)
