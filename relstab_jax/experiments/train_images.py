@@ -3,20 +3,18 @@
 import pathlib
 import warnings
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 import xarray as xr
-from jaxtyping import Array, Integer, Key
 
 from relstab_jax import layerwise, models, problems
 from relstab_jax.config import Config
 from relstab_jax.errors import InputError
 from relstab_jax.fields import SEED, SEEDS, choice, optional, positive, real, several, whole
 from relstab_jax.fields import check as check_fields
-from relstab_jax.keys import key_of
+from relstab_jax.keys import key_of, keys_of
 from relstab_jax.measures import diffeomorphism
 from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables
@@ -60,19 +58,6 @@ MEASUREMENT = {  # may change for a run that has been trained
 FIELDS = TRAINING | MEASUREMENT
 
 
-class Keys(NamedTuple):
-    """Keys of one seed."""
-
-    split: Key[Array, "..."]
-    init: Key[Array, "..."]
-    training: Key[Array, "..."]
-
-
-def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
-    """Derives the keys of one seed, which do not depend on the other seeds."""
-    return Keys(*(key_of(seed, name, index) for name in Keys._fields))
-
-
 def network(config: Config) -> Model:
     """Makes the network of a configuration."""
     return models.create(config.network, **problems.shape(config)._asdict())
@@ -97,7 +82,7 @@ def check(config: Config) -> None:
         raise InputError(
             f"measure_points={config.measure_points} must be at most the {test} test points"
         )
-    if config.data in problems.IMAGE_SETS:
+    if not is_of_pixels:
         with warnings.catch_warnings(action="ignore"):  # the measurement gives the warning
             size = problems.shape(config).image_size
             diffeomorphism.checked_temperature(config.delta, config.cut, size)
@@ -117,20 +102,21 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """Trains and measures all seeds.
 
     Returns:
-        What `layerwise.sensitivities` and `layerwise.spectra` do, in the states init and trained,
-        which is the epoch with the lowest validation error. Of that epoch train_error, without
-        augmentation, validation_error and test_error, and which it is, best_epoch [seed]; of the
-        last epoch last_test_error; epochs trained and test_points [seed]. If there are epochs in
-        `measure_at`, what `layerwise.sensitivities` does, as along_D and so on, and
-        along_test_error, all over epoch in place of state.
+        What `layerwise.sensitivities` and `layerwise.spectra` return for the states init and
+        trained: the networks of the epoch with the lowest validation error. And [seed] that epoch,
+        best_epoch; its train_error, without augmentation, validation_error and test_error;
+        last_test_error, of the last epoch; the numbers of epochs and of test_points. If there are
+        epochs in `measure_at`, also what `layerwise.sensitivities` returns for them, as along_D and
+        so on, and along_test_error, over epoch in place of state.
     """
+    S = len(config.seeds)
     model = network(config)
     problem = problems.problem(config)
-    seeds = np.array(config.seeds, np.uint32)
-    keys = jax.vmap(lambda seed: seed_keys(config.seed, seed))(seeds)
-    train, validation, test = (
-        np.stack(p) for p in zip(*map(problem.split, keys.split), strict=True)
+    split_keys, init_keys, training_keys = (
+        keys_of(config.seed, name, config.seeds) for name in ("split", "init", "training")
     )
+    parts = [problem.split(key) for key in split_keys]
+    train, validation, test = (np.stack(examples) for examples in zip(*parts, strict=True))
     sizes = Sizes(
         train_points=train.shape[1],
         epochs=config.epochs,
@@ -151,39 +137,36 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         source = problem.inputs
         if problem.labels is not None:
             source = data_parallel.in_memory(problem.inputs, problem.labels, training.sharding)
-        data = Data(source, train, validation, keys.training)
+        data = Data(source, train, validation, training_keys)
         trained = fit(
             training,
-            keys.init,
+            init_keys,
             data,
-            seeds=len(seeds),
+            seeds=S,
             workdir=workdir,
             checkpoint_minutes=config.checkpoint_minutes,
             snapshots=snapshots,
         )
+        initial = training.start(init_keys).variables
 
-        def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
+    def error(variables: Variables, examples: np.ndarray) -> np.ndarray:
+        with jax.default_matmul_precision(config.precision):
             return np.asarray(training.evaluate(variables, data, examples)[1])
 
-        log.info(f"Evaluating {len(config.seeds)} seeds.")
-        of_seed = {
-            "train_error": error(trained.best, train),
-            "test_error": error(trained.best, test),
-            "last_test_error": error(trained.variables, test),
-            "validation_error": np.asarray(trained.best_error),
-            "best_epoch": np.asarray(trained.best_epoch),
-            "epochs": np.full(len(config.seeds), config.epochs),
-            "test_points": np.full(len(config.seeds), test.shape[1]),
-        }
-        along_errors = {
-            epoch: error(on_devices(snapshots.read(epoch), len(seeds), training.sharding), test)
-            for epoch in snapshots.epochs
-        }
-        initial = training.start(keys.init).variables
+    log.info(f"Evaluating {S} seeds.")
+    of_seed = {
+        "train_error": error(trained.best, train),
+        "test_error": error(trained.best, test),
+        "last_test_error": error(trained.variables, test),
+        "validation_error": np.asarray(trained.best_error),
+        "best_epoch": np.asarray(trained.best_epoch),
+        "epochs": np.full(S, config.epochs),
+        "test_points": np.full(S, test.shape[1]),
+    }
 
     log.info("Measuring D, G and R of every layer.")
     examples = test[:, : config.measure_points]
-    on = problem.measured(key_of(config.seed, "measure"), seeds, examples)
+    on = problem.measured(key_of(config.seed, "measure"), config.seeds, examples)
     if config.init_statistics == "batch":
         initial = layerwise.with_statistics_of(model, initial, on.images, on.paired)
     states = {"init": collected(initial), "trained": collected(trained.best)}
@@ -191,23 +174,20 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         layerwise.sensitivities,
         model,
         seeds=config.seeds,
-        images=on.images,
-        key=on.key,
-        perturbation=on.perturbation,
-        paired=on.paired,
+        **on._asdict(),
         shuffle_key=key_of(config.seed, "shuffle"),
         shuffles=config.shuffles,
         copies=config.copies,
         batch_size=config.measure_batch_size,
     )
     trainings = xr.Dataset({name: ("seed", value) for name, value in of_seed.items()})
-    parts = [sensitivities(states=states), layerwise.spectra(states, config.seeds), trainings]
+    found = [sensitivities(states=states), layerwise.spectra(states, config.seeds), trainings]
     if snapshots.epochs:
-        along = {
-            epoch: sensitivities(states={epoch: snapshots.read(epoch)})
-            .squeeze("state", drop=True)
-            .assign(test_error=("seed", test_error))
-            for epoch, test_error in along_errors.items()
-        }
-        parts.append(layerwise.along_training(along))
-    return xr.merge(parts, compat="equals")
+        along = {}
+        for epoch in snapshots.epochs:
+            networks = snapshots.read(epoch)
+            test_error = error(on_devices(networks, S, training.sharding), test)
+            measured = sensitivities(states={epoch: networks}).squeeze("state", drop=True)
+            along[epoch] = measured.assign(test_error=("seed", test_error))
+        found.append(layerwise.along_training(along))
+    return xr.merge(found, compat="equals")
