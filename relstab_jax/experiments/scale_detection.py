@@ -3,7 +3,7 @@
 import math
 import pathlib
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,8 @@ from relstab_jax.fields import (
     whole,
 )
 from relstab_jax.fields import check as check_fields
-from relstab_jax.keys import key_of
+from relstab_jax.keys import key_of, keys_of
 from relstab_jax.measures.noise import EqualVariance
-from relstab_jax.measures.sensitivity import Sensitivity
 from relstab_jax.messages import log
 from relstab_jax.models import Model, Variables, patches, simple_cnn
 from relstab_jax.theory import diffusion, homogeneous
@@ -49,8 +48,8 @@ from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRul
 
 CHANNELS = ("all", "mean")
 GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
+# Of matrix products in training, with the relative rounding error of each.
 PRECISIONS = {"bfloat16": 2.0**-8, "tensorfloat32": 2.0**-11, "float32": 2.0**-24}
-"""Of matrix products in training, with the relative rounding error of each."""
 
 TRAINING = {
     "task": choice(1, 2),
@@ -93,12 +92,9 @@ class Keys(NamedTuple):
     split: Key[Array, "..."]
     init: Key[Array, "..."]
     order: Key[Array, "..."]
-    measure: Key[Array, "..."]
 
 
-def seed_keys(seed: int, index: Integer[Array, ""]) -> Keys:
-    """Derives the keys of one seed, which do not depend on the other seeds."""
-    return Keys(*(key_of(seed, name, index) for name in Keys._fields))
+Points = tuple[Int[Array, "S P 2"], Int[Array, "S P"]]  # positions and labels
 
 
 def network(config: Config, active_pixels: int | None = None) -> Model:
@@ -128,11 +124,10 @@ def check(config: Config) -> None:
     _, labels = task.points(config.task, config.size, config.xi, config.gap)
     task.split_sizes(labels, config.train_points, config.validation_points)
     network(config)
-    batch, P = config.batch_size, config.train_points
-    if batch > P:
-        raise InputError(f"batch_size={batch} must be at most train_points={P}")
-    if P % batch:
-        raise InputError(f"batch_size={batch} does not divide train_points={P}")
+    if config.train_points % config.batch_size:
+        raise InputError(
+            f"batch_size={config.batch_size} must divide train_points={config.train_points}"
+        )
     if config.max_epochs % config.look_every:
         raise InputError(
             f"max_epochs={config.max_epochs} must be a multiple of look_every={config.look_every}"
@@ -158,12 +153,10 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         are epochs in `measure_at`, along_D and so on [epoch, channels, seed, layer] and
         along_test_error [epoch, seed], seeds that have stopped being as they were at their end.
     """
-    model = network(config)
-    sharding = seed_sharding(len(config.seeds))
     S = len(config.seeds)
+    sharding = seed_sharding(S)
     keys, points = prepare(config, sharding)
-    data, test = training_data(config, keys.order, points, sharding), points["test"]
-    test_positions = collected(test[0], S)
+    data = training_data(config, keys.order, points, sharding)
     snapshots = Snapshots(workdir, config.measure_at)
 
     with jax.default_matmul_precision(config.precision):
@@ -181,57 +174,38 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         last = sweep.variables(trained, config.max_epochs * sweep.steps_per_epoch)
 
     log.info(f"Measuring D, G and R of every layer of {S} seeds.")
-    states = {"init": collected(initial, S), "trained": collected(last, S)}
-    measured = [
-        sensitivities(config, model, of_state, test_positions) for of_state in states.values()
-    ]
-    mean_filters = np.stack([jax.vmap(mean_filter)(of_state) for of_state in states.values()])
+    model = network(config)
+    test_positions = collected(points["test"][0], S)
+    evaluate = jax.jit(jax.vmap(partial(errors, config, model)), out_shardings=sharding)
 
-    @partial(jax.jit, out_shardings=sharding)
-    def evaluate(*of_seeds: Any) -> dict[str, Array]:
-        return jax.vmap(partial(evaluation, config, model))(*of_seeds)
+    def measured(networks: Variables) -> xr.Dataset:
+        return sensitivities(config, model, networks, test_positions)
 
     def evaluated(variables: Variables) -> dict[str, np.ndarray]:
         with jax.default_matmul_precision("highest"):
-            return collected(evaluate(variables, points["train"], test), S)
+            return collected(evaluate(variables, points["train"], points["test"]), S)
 
-    exact = {
-        "exact": exact_sensitivities(config, test_positions, np.ones_like(mean_filters[-1])),
-        "filters": exact_sensitivities(config, test_positions, mean_filters[-1]),
-    }
-    laws = diffusion.scaling_laws(**{name: config[name] for name in GEOMETRY})
-    of_seed = {
+    states = {"init": collected(initial, S), "trained": collected(last, S)}
+    mean_filters = np.stack([jax.vmap(mean_filter)(networks) for networks in states.values()])
+    of_seed = evaluated(last) | {
         name: collected(getattr(trained, name), S)
         for name in ("epochs", "interpolation_epoch", "diverged")
     }
-    dataset = xr.concat(measured, "state", join="exact").assign(
-        {
-            f"{of}_{name}": (("seed", "layer"), getattr(values, name))
-            for of, values in exact.items()
-            for name in "DGR"
-        }
-        | {"mean_filter": (("state", "seed", "layer", "tap"), mean_filters)}
-        | {name: ("seed", value) for name, value in of_seed.items()}
-        | {name: ("seed", value) for name, value in evaluated(last).items()}
-        | {"exponent_D": laws.D, "exponent_G": laws.G}
-    )
-    dataset = dataset.assign_coords(
-        state=list(states),
-        receptive_field=("layer", laws.A),
-        fitted=("layer", np.arange(1, config.depth + 1) <= fitted_layers(config)),
+    dataset = (
+        xr.concat(map(measured, states.values()), "state", join="exact")
+        .assign_coords(state=list(states))
+        .assign(mean_filter=(("state", "seed", "layer", "tap"), mean_filters))
+        .assign({name: ("seed", values) for name, values in of_seed.items()})
+        .merge(theory(config, test_positions, mean_filters[-1]))
     )
     if snapshots.epochs:
         along = {}
         for epoch in snapshots.epochs:
             networks = snapshots.read(epoch)
-            errors = evaluated(on_devices(networks, len(keys.init), sharding))["test_error"]
-            found = sensitivities(config, model, networks, test_positions)
-            along[epoch] = found.assign(test_error=("seed", errors))
+            then = evaluated(on_devices(networks, len(keys.init), sharding))
+            along[epoch] = measured(networks).assign(test_error=("seed", then["test_error"]))
         dataset = dataset.merge(layerwise.along_training(along))
     return dataset.transpose(..., "channels", "seed", "layer", "tap")
-
-
-Points = tuple[Int[Array, "S P 2"], Int[Array, "S P"]]  # positions and labels
 
 
 def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Points]]:
@@ -241,17 +215,17 @@ def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Po
     """
     positions, labels = task.points(config.task, config.size, config.xi, config.gap)
     missing = -len(config.seeds) % sharding.num_devices
-    index = np.array([*config.seeds, *[config.seeds[-1]] * missing], np.uint32)
+    seeds = np.pad(np.array(config.seeds, np.uint32), (0, missing), mode="edge")
 
-    def of_seed(index: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
-        keys = seed_keys(config.seed, index)
+    def of_seed(seed: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
+        keys = Keys(*(key_of(config.seed, name, seed) for name in Keys._fields))
         split = task.split(keys.split, labels, config.train_points, config.validation_points)
         return keys, {
             name: (jnp.asarray(positions)[chosen], jnp.asarray(labels)[chosen])
             for name, chosen in split._asdict().items()
         }
 
-    return jax.jit(jax.vmap(of_seed), out_shardings=sharding)(index)
+    return jax.jit(jax.vmap(of_seed), out_shardings=sharding)(seeds)
 
 
 def training_data(
@@ -306,8 +280,9 @@ def make_sweep(config: Config, sharding: NamedSharding) -> Training:
 def descent(config: Config) -> Descent:
     """Returns gradient descent on hinge loss + ridge · Σ‖w‖²/(HK), of rate learning_rate · H.
 
-    See App. B.2. A step without loss changes the outputs by a factor of about exp(-shrinking). The
-    length of the look-ahead window keeps the bound on margins within about three steps of them.
+    See App. B.2. A step without loss multiplies the outputs by about exp(-shrinking). The
+    look-ahead window is so long that the bound on a margin is as low as the margin is after about
+    three such steps.
     """
     shrinking = 2 * config.learning_rate * config.ridge
     ahead = 2 * math.ceil(math.sqrt(3 / max(shrinking, 1e-6)))
@@ -339,14 +314,13 @@ def sensitivities(
         positions: active pixels of the test points.
 
     Returns:
-        The fields of `Measurement`, [seed, channels, layer], channels all and mean.
+        The fields of `Measurement`, [seed, channels, layer].
     """
     share = share_of_process(len(config.seeds))
-    seeds = np.array(config.seeds, np.uint32)[share]
     found = layerwise.measure(
         models.Network(model.features, None, "SimpleCNN", map_axes=3),
         task.images(jnp.asarray(positions[share]), config.size),
-        jax.vmap(lambda index: seed_keys(config.seed, index).measure)(seeds),
+        keys_of(config.seed, "measure", np.array(config.seeds)[share]),
         channels=CHANNELS,
         networks=jax.tree.map(lambda leaf: leaf[share], variables),
         paired=True,
@@ -355,48 +329,64 @@ def sensitivities(
         copies=config.copies,
         batch_size=config.measure_batch_size,
     ).transpose("network", "channels", "layer")
-    fields = {name: np.asarray(values) for name, values in found.data_vars.items()}
+    shares = {name: values.values for name, values in found.items()}
+    of_seeds = gathered(shares, len(config.seeds))
     return xr.Dataset(
-        {
-            name: (("seed", "channels", "layer"), values)
-            for name, values in gathered(fields, len(config.seeds)).items()
-        },
+        {name: (("seed", "channels", "layer"), values) for name, values in of_seeds.items()},
         coords={
             "channels": list(CHANNELS),
             "seed": list(config.seeds),
-            "layer": found.layer.values.tolist(),
+            "layer": found.layer.values,
         },
     )
 
 
-def exact_sensitivities(
+def theory(
     config: Config,
     positions: Int[np.ndarray, "S T 2"],
-    filters: Float[np.ndarray, "S layer tap"],
-) -> Sensitivity:
-    """Computes D, G, R [seed, layer] of one channel on the test points of each seed.
+    mean_filters: Float[np.ndarray, "S layer tap"],
+) -> xr.Dataset:
+    """Computes what Section 4 predicts for the measured layers.
 
     Args:
         config: of the run.
-        positions: active pixels of the test points.
-        filters: of the channel, for each seed.
+        positions: active pixels of the test points of each seed.
+        mean_filters: of the trained networks.
+
+    Returns:
+        exact_D and so on, filters_D and so on [seed, layer], exponent_D and exponent_G, with the
+        coordinates receptive_field and fitted [layer]; as of `run`.
     """
-    of_seeds = [
-        homogeneous.sensitivities(
-            config.task,
-            **{name: config[name] for name in GEOMETRY},
-            gap=config.gap,
-            boundary=config.boundary,
-            rectified=config.rectified_noise,
-            positions=chosen,
-            filters=taps,
-        )
-        for chosen, taps in zip(positions, filters, strict=True)
-    ]
-    return Sensitivity._make(np.stack(values) for values in zip(*of_seeds, strict=True))
+    geometry = {name: config[name] for name in GEOMETRY}
+    laws = diffusion.scaling_laws(**geometry)
+    predicted = {"exponent_D": laws.D, "exponent_G": laws.G}
+    for kind, filters in (("exact", np.ones_like(mean_filters)), ("filters", mean_filters)):
+        of_seeds = [
+            homogeneous.sensitivities(
+                config.task,
+                **geometry,
+                gap=config.gap,
+                boundary=config.boundary,
+                rectified=config.rectified_noise,
+                positions=of_points,
+                filters=of_layers,
+            )
+            for of_points, of_layers in zip(positions, filters, strict=True)
+        ]
+        for name in "DGR":
+            values = [getattr(of_seed, name) for of_seed in of_seeds]
+            predicted[f"{kind}_{name}"] = (("seed", "layer"), np.stack(values))
+    depths = np.arange(1, config.depth + 1)
+    return xr.Dataset(
+        predicted,
+        coords={
+            "receptive_field": ("layer", laws.A),
+            "fitted": ("layer", depths <= fitted_layers(config)),
+        },
+    )
 
 
-def evaluation(
+def errors(
     config: Config,
     model: Model,
     variables: Variables,
