@@ -7,35 +7,26 @@ import xarray as xr
 
 from relstab_jax.config import Config
 from relstab_jax.errors import InputError
-from relstab_jax.fields import Field, choice, positive, real, several, whole
 from relstab_jax.fields import check as check_fields
+from relstab_jax.fields import choice, flattened, positive, real, several, whole
 from relstab_jax.theory import diffusion, homogeneous
 
 TASKS = ("task1", "task2")
 FIG_6 = ("stride_1", "stride_F")
-GEOMETRY = ("size", "filter_size", "stride", "depth")
-
-
-def _group(name: str, **fields: Field) -> dict[str, Field]:
-    network = {
-        "size": whole(2, 1024), "filter_size": whole(1, 1024), "stride": whole(1, 1024),
-        "depth": whole(1, 1024),
-    }  # fmt: skip
-    return {f"{name}.{field}": kind for field, kind in (network | fields).items()}
-
-
-FIELDS = (
-    _group("task1", xi=whole(), gap=whole(0), boundary=choice("wrap", "clamp"))
-    | _group("task2", xi=whole(), gap=whole(0))
-    | _group("stride_1", active=several(whole(0)))
-    | _group("stride_F", active=several(whole(0)))
-    | {
-        "sigmas": several(positive()),
-        "biases": several(real(-1e38)),
-        "walk.filter_sizes": several(whole(2, 1024)),
-        "walk.depth": whole(1, 1024),
-    }
-)
+GEOMETRY = {
+    "size": whole(2, 1024),
+    "filter_size": whole(1, 1024),
+    "stride": whole(1, 1024),
+    "depth": whole(1, 1024),
+}
+GROUPS = {
+    "task1": GEOMETRY | {"xi": whole(), "gap": whole(0), "boundary": choice("wrap", "clamp")},
+    "task2": GEOMETRY | {"xi": whole(), "gap": whole(0)},
+    "walk": {"filter_sizes": several(whole(2, 1024)), "depth": whole(1, 1024)},
+    "stride_1": GEOMETRY | {"active": several(whole(0))},
+    "stride_F": GEOMETRY | {"active": several(whole(0))},
+}
+FIELDS = {"sigmas": several(positive()), "biases": several(real(-1e38))} | flattened(GROUPS)
 MEASUREMENT = ()  # fields that may change for a run that has been trained
 
 
@@ -125,30 +116,23 @@ def of_task(task: str, config: Config) -> xr.Dataset:
 def random_walks(walk: Config) -> xr.Dataset:
     """Returns M^k δ_i beside the Gaussians of Proposition A.1, corrected and as printed."""
     sources = {"exact": diffusion.diffusion, "paper": diffusion.diffusion_in_paper}
-    gaussians = [[of(F) for F in walk.filter_sizes] for of in sources.values()]
-    errors = [
-        [
-            diffusion.gaussian_error(gaussian, filter_size=F, depth=walk.depth)
-            for gaussian, F in zip(row, walk.filter_sizes, strict=True)
-        ]
-        for row in gaussians
-    ]
-    by_source = ("source", "filter_size")
-    return xr.Dataset(
-        {
-            "gaussian_coefficient": (
-                by_source,
-                [[g.coefficient for g in row] for row in gaussians],
-            ),
-            "gaussian_drift": (by_source, [[g.drift for g in row] for row in gaussians]),
-            "gaussian_error": ((*by_source, "steps"), np.array(errors)),
-        },
-        coords={
-            "source": list(sources),
-            "filter_size": list(walk.filter_sizes),
-            "steps": np.arange(1, walk.depth + 1),
-        },
-    )
+
+    def of_filter(source: str, F: int) -> xr.Dataset:
+        gaussian = sources[source](F)
+        error = diffusion.gaussian_error(gaussian, filter_size=F, depth=walk.depth)
+        return xr.Dataset(
+            {
+                "gaussian_coefficient": gaussian.coefficient,
+                "gaussian_drift": gaussian.drift,
+                "gaussian_error": ("steps", error),
+            },
+            coords={"steps": np.arange(1, walk.depth + 1)},
+        )
+
+    def of_source(source: str) -> xr.Dataset:
+        return side_by_side("filter_size", {F: of_filter(source, F) for F in walk.filter_sizes})
+
+    return side_by_side("source", {source: of_source(source) for source in sources})
 
 
 def representations(network: Config) -> xr.Dataset:
