@@ -1,18 +1,18 @@
 """Tables of results for the terminal, one for each experiment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import xarray as xr
 
 
 def summary(dataset: xr.Dataset) -> str:
-    """Returns the tables that end a run, of its results."""
+    """Returns the tables of an experiment's results, which its run ends with."""
     return _OF_EXPERIMENT[dataset.attrs["config"]["experiment"]](dataset)
 
 
 def scale_detection(dataset: xr.Dataset) -> str:
-    """Returns the tables that end a run: sensitivities, exponents, mean filters and errors.
+    """Returns the tables of sensitivities, exponents, mean filters and errors.
 
     Means are over the seeds that did not diverge, if there are any.
     """
@@ -21,6 +21,7 @@ def scale_detection(dataset: xr.Dataset) -> str:
     sound = sound.astype(float)  # squares of weights that diverged overflow in float32
     mean = sound.mean("seed", skipna=False)
     trained, initial = (mean.sel(state=state) for state in ("trained", "init"))
+    layers = dataset.layer.values
     columns = {
         "A_k": dataset.receptive_field,
         "D": trained.D.sel(channels="all"),
@@ -31,23 +32,23 @@ def scale_detection(dataset: xr.Dataset) -> str:
         "init D": initial.D.sel(channels="all"),
         "init G": initial.G.sel(channels="all"),
     }
-    rows = _by_layer(columns)
+    rows = _by_layer(layers, {name: _cells(values) for name, values in columns.items()})
 
     ratios = {}
     for of in ("exact", "filters"):
         for name in "DG":
             theory = sound[f"{of}_{name}"]
             ratio = sound[name].sel(state="trained", channels="mean") / theory.where(theory > 0)
-            ratios[f"{name} / {of}"] = ratio.mean("seed", skipna=False)
+            ratios[f"{name} / {of}"] = _cells(ratio.mean("seed", skipna=False))
     rows += ["", "mean channel, over the exact values of one channel with equal taps (exact)"]
     rows += ["and with the mean filters (filters, up to the first negative tap):"]
-    rows += _by_layer(ratios)
+    rows += _by_layer(layers, ratios)
 
-    last = int(dataset.fitted.sum())
-    rows += ["", f"exponents in A_k over the first {last} layers:"]
-    slopes = {name: exponents(sound, name) for name in "DG"}
+    fitted = mean.isel(layer=dataset.fitted.values)
+    rows += ["", f"exponents in A_k over the first {fitted.sizes['layer']} layers:"]
     for state, channels in (("trained", "all"), ("trained", "mean"), ("init", "all")):
-        D, G = (float(slopes[n].sel(state=state, channels=channels)) for n in "DG")
+        at = fitted.sel(state=state, channels=channels)
+        D, G = (_slope(at[name], fitted.receptive_field) for name in "DG")
         rows.append(f"  {state + ', channels ' + channels:24s} D {D:+.2f}   G {G:+.2f}")
     laws = f"D {int(dataset.exponent_D):+d}      G {int(dataset.exponent_G):+d}"
     rows.append(f"  {'asymptotic law':24s} {laws}")
@@ -55,7 +56,7 @@ def scale_detection(dataset: xr.Dataset) -> str:
     several = sound.sizes["seed"] > 1
     deviation = sound.mean_filter.std("seed", skipna=False)
     rows += ["", "mean filters, with their deviation over seeds:" if several else "mean filters:"]
-    for layer in dataset.layer.values:
+    for layer in layers:
         states = []
         for state in ("init", "trained"):
             taps = mean.mean_filter.sel(state=state, layer=layer).values
@@ -64,81 +65,41 @@ def scale_detection(dataset: xr.Dataset) -> str:
             states.append(f"{state} {filter}" + (f" ± {spread:.4f}" if several else ""))
         rows.append(f"{layer:6s}  " + "    ".join(states))
 
-    rows.append("")
-    for name in ("seed", "train_error", "test_error", "interpolation_epoch", "epochs"):
-        rows.append(f"{name:20s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
+    names = ("seed", "train_error", "test_error", "interpolation_epoch", "epochs")
+    rows += ["", *_by_seed(dataset, names)]
     if diverged.any():
         rows.append(f"diverged: seeds {dataset.seed.values[diverged].tolist()}")
     return "\n".join(rows)
-
-
-def _by_layer(columns: dict[str, xr.DataArray]) -> list[str]:
-    """Returns the lines of a table of variables over layer."""
-    rows = ["layer " + "".join(f"{name:>12s}" for name in columns)]
-    for layer in next(iter(columns.values())).layer.values:
-        values = (float(column.sel(layer=layer)) for column in columns.values())
-        cells = (f"{v:12.4g}" if v == v else f"{'—':>12s}" for v in values)
-        rows.append(f"{layer:6s}" + "".join(cells))
-    return rows
-
-
-def exponents(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Fits the exponents of D_k or G_k in A_k: slopes of log means over seeds against log A_k.
-
-    Uses least squares over the fitted layers, for each state and channels.
-    """
-    fitted = dataset.isel(layer=dataset.fitted.values)
-    A = np.log(fitted.receptive_field)
-    A = A - A.mean()
-    log = np.log(fitted[name].mean("seed", skipna=False))
-    return (A * log).sum("layer", skipna=False) / (A**2).sum("layer")
 
 
 def train_images(dataset: xr.Dataset) -> str:
     """Returns the table of sensitivities, means over seeds, and the errors of each seed."""
     mean = dataset.mean("seed", skipna=False).sel(channels="all")
     columns = {
-        f"{name} {state}": mean[name].sel(state=state)
+        f"{name} {state}": _cells(mean[name].sel(state=state))
         for state in ("init", "trained")
         for name in "DGR"
     }
-    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
-    rows = ["layer".ljust(width) + "".join(f"{name:>10s}" for name in columns)]
-    for layer in dataset.layer.values:
-        values = (float(column.sel(layer=layer)) for column in columns.values())
-        rows.append(
-            f"{layer:{width}s}" + "".join(f"{v:10.4g}" if v == v else f"{'—':>10s}" for v in values)
-        )
-    rows.append("")
-    for name in ("seed", "train_error", "validation_error", "test_error", "best_epoch", "epochs"):
-        rows.append(f"{name:18s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values))
+    names = ("seed", "train_error", "validation_error", "test_error", "best_epoch", "epochs")
+    rows = [*_by_layer(dataset.layer.values, columns), "", *_by_seed(dataset, names)]
     return "\n".join(rows)
 
 
 def measure(dataset: xr.Dataset) -> str:
     """Returns the table of sensitivities: means over seeds, with their standard errors."""
+
+    def column(name: str, state: str, channels: str) -> list[str]:
+        at = dataset.sel(state=state, channels=channels)
+        errors = (at[f"{name}_error"] ** 2).mean("seed") ** 0.5
+        return _cells(at[name].mean("seed", skipna=False), errors)
+
     state = dataset.state.values[-1]
-    mean = dataset.mean("seed", skipna=False)
-    error = {name: ((dataset[f"{name}_error"] ** 2).mean("seed")) ** 0.5 for name in "DGR"}
-    columns = [("D", "all"), ("G", "all"), ("R", "all"), ("R", "mean"), ("R", "shuffled")]
+    columns = {name: column(name, state, "all") for name in "DGR"}
+    columns |= {f"R {channels}": column("R", state, channels) for channels in ("mean", "shuffled")}
     if state == "trained":
-        columns.append(("R", "init"))
-    width = max(len(str(layer)) for layer in dataset.layer.values) + 1
-    names = [name if kind == "all" else f"{name} {kind}" for name, kind in columns]
-    rows = [
-        f"network in state {state}; ± is the standard error over images and their copies",
-        "layer".ljust(width) + "".join(f"{name:>21s}" for name in names),
-    ]
-    for layer in dataset.layer.values:
-        row = str(layer).ljust(width)
-        for name, kind in columns:
-            at = {"state": state, "channels": kind, "layer": layer}
-            if kind == "init":
-                at |= {"state": "init", "channels": "all"}
-            value, plus_minus = float(mean[name].sel(at)), float(error[name].sel(at))
-            number = f"{value:.4g} ± {plus_minus:.2g}" if value == value else "—"
-            row += f"{number:>21s}"
-        rows.append(row)
+        columns["R init"] = column("R", "init", "all")
+    rows = [f"network in state {state}; ± is the standard error over images and their copies"]
+    rows += _by_layer(dataset.layer.values, columns, width=21)
     if "test_error" in dataset:
         errors = " ".join(f"{error:.4f}" for error in dataset.test_error.values)
         rows += ["", f"test error by seed {errors}, of {int(dataset.test_points[0])} images"]
@@ -146,40 +107,33 @@ def measure(dataset: xr.Dataset) -> str:
 
 
 def homogeneous(dataset: xr.Dataset) -> str:
-    """Returns the tables that end a run."""
+    """Returns the tables of both tasks and of Proposition A.1."""
     rows = []
     for task in dataset.task.values:
         at = dataset.sel(task=task)
-        noise = {name: at.sel(noise=name) for name in ("rectified", "unrectified")}
+        rectified, unrectified = (at.sel(noise=noise) for noise in ("rectified", "unrectified"))
+        columns = [
+            (at.receptive_field, "6.2f"),
+            (at.receptive_field_std, "12.2f"),
+            (at.D, "8.4f"),
+            (rectified.G, "9.3f"),
+            (rectified.R, "9.4f"),
+            (unrectified.G, "16.3f"),
+        ]
         rows += [
             f"{task}: exact sensitivities of the homogeneous network",
             "layer      A_k  std of A_k       D        G        R   G unrectified   laws hold",
         ]
         for layer in dataset.layer.values[at.receptive_field.notnull().values]:
-            D, G, R, unrectified, A, std = (
-                float(v.sel(layer=layer))
-                for v in (
-                    at.D,
-                    noise["rectified"].G,
-                    noise["rectified"].R,
-                    noise["unrectified"].G,
-                    at.receptive_field,
-                    at.receptive_field_std,
-                )
-            )
-            rows.append(
-                f"{layer:8s}{A:6.2f}{std:12.2f}{D:8.4f}{G:9.3f}{R:9.4f}{unrectified:16.3f}"
-                f"   {'yes' if at.scaling_holds.sel(layer=layer) else 'no'}"
-            )
+            cells = (f"{float(values.sel(layer=layer)):{form}}" for values, form in columns)
+            holds = "yes" if at.scaling_holds.sel(layer=layer) else "no"
+            rows.append(f"{layer:8s}{''.join(cells)}   {holds}")
         within = at.isel(layer=at.scaling_holds.values)
         if within.layer.size >= 2:
-            log_A = np.log(within.receptive_field)
-            D, G = (
-                np.polyfit(log_A, np.log(values), 1)[0]
-                for values in (within.D, within.G.sel(noise="rectified"))
-            )
+            G = within.G.sel(noise="rectified")
+            of_D, of_G = (_slope(values, within.receptive_field) for values in (within.D, G))
             rows.append(
-                f"exponents in A_k where the laws hold: D {D:+.2f}, G {G:+.2f}; "
+                f"exponents in A_k where the laws hold: D {of_D:+.2f}, G {of_G:+.2f}; "
                 f"the laws: D {int(at.exponent_D):+d}, G {int(at.exponent_G):+d}"
             )
             rows += growth(within)
@@ -218,6 +172,41 @@ def proposition(dataset: xr.Dataset) -> list[str]:
         ] + [float(part.gaussian_error[-1]) for part in (exact, paper)]
         rows.append(f"{F:4d}" + "{:10.4f}{:9.4f}{:10.3f}{:9.3f}{:17.4f}{:9.4f}".format(*columns))
     return rows
+
+
+def _by_layer(layers: np.ndarray, columns: dict[str, list[str]], width: int = 12) -> list[str]:
+    """Returns the lines of a table with a row for each layer.
+
+    Args:
+        layers: their names.
+        columns: {title: cells}.
+        width: of a column.
+    """
+    rows = [("layer", *columns), *zip(layers, *columns.values(), strict=True)]
+    longest = max(len(layer) for layer, *_ in rows)
+    return [
+        f"{layer:{longest + 1}s}" + "".join(f"{cell:>{width}s}" for cell in cells)
+        for layer, *cells in rows
+    ]
+
+
+def _cells(values: xr.DataArray, errors: xr.DataArray | None = None) -> list[str]:
+    """Returns numbers, perhaps with their standard errors, as text; a dash for NaN."""
+    texts = [f"{value:.4g}" for value in values.values]
+    if errors is not None:
+        texts = [f"{text} ± {error:.2g}" for text, error in zip(texts, errors.values, strict=True)]
+    return np.where(values.isnull(), "—", texts).tolist()
+
+
+def _by_seed(dataset: xr.Dataset, names: Sequence[str]) -> list[str]:
+    """Returns a line for each variable over seed."""
+    return [f"{name:20s}" + "".join(f"{v:>9.4g}" for v in dataset[name].values) for name in names]
+
+
+def _slope(values: xr.DataArray, A: xr.DataArray) -> float:
+    """Fits an exponent: the slope of log values over layer against log A_k, by least squares."""
+    log_A = np.log(A) - np.log(A).mean()
+    return float((log_A * np.log(values)).sum("layer", skipna=False) / (log_A**2).sum())
 
 
 _OF_EXPERIMENT: dict[str, Callable[[xr.Dataset], str]] = {
