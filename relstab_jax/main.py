@@ -31,7 +31,7 @@ from relstab_jax.errors import (
     some,
     writing,
 )
-from relstab_jax.fields import local_path, set_fields
+from relstab_jax.fields import TEXT, local_path, set_fields
 from relstab_jax.messages import log
 from relstab_jax.runs import folder, state
 from relstab_jax.training.devices import one_device_per_core
@@ -96,13 +96,7 @@ def configuration(arguments: Sequence[str]) -> tuple[ConfigDict, argparse.Namesp
             )
         assignments.append(argument.removeprefix("--config."))
     config = configs.load(flags.config)
-    # The experiment comes first, because it declares the other fields.
-    prefix = "experiment="
-    for assignment in assignments:
-        if assignment.startswith(prefix):
-            config.experiment = assignment.removeprefix(prefix)
-    assignments = [a for a in assignments if not a.startswith(prefix)]
-    set_fields(config, assignments, experiment_of(config).FIELDS)
+    set_fields(config, assignments, {"experiment": TEXT} | experiment_of(config).FIELDS)
     return config, flags
 
 
