@@ -83,14 +83,6 @@ OF_SCALE_DETECTION = {
 DEFORMATIONS = {"moves": choice(*MOVES)}
 
 
-class Shape(NamedTuple):
-    """Shape of a network's input and output: pixels along each axis, channels, and classes."""
-
-    image_size: int
-    channels: int
-    num_classes: int
-
-
 class Parts(NamedTuple):
     """Training, validation and test examples of a seed, or their numbers."""
 
@@ -134,12 +126,12 @@ class Problem(NamedTuple):
     measured: Callable[[Key[Array, ""], Sequence[int], np.ndarray], Measured]
 
 
-def shape(config: Config) -> Shape:
-    """Returns the input and output shape of the network of a configuration."""
+def shape(config: Config) -> dict[str, int]:
+    """Returns the image_size, channels and num_classes of the network of a configuration."""
     if config.data == SCALE_DETECTION:
-        return Shape(config.size, 1, 1)
+        return {"image_size": config.size, "channels": 1, "num_classes": 1}
     known = IMAGE_SETS[config.data]
-    return Shape(known.size, known.channels, known.classes)
+    return {"image_size": known.size, "channels": known.channels, "num_classes": known.classes}
 
 
 def part_sizes(config: Config) -> Parts:

@@ -60,7 +60,7 @@ FIELDS = TRAINING | MEASUREMENT
 
 def network(config: Config) -> Model:
     """Makes the network of a configuration."""
-    return models.create(config.network, **problems.shape(config)._asdict())
+    return models.create(config.network, **problems.shape(config))
 
 
 def check(config: Config) -> None:
@@ -83,8 +83,8 @@ def check(config: Config) -> None:
             f"measure_points={config.measure_points} must be at most the {test} test points"
         )
     if not is_of_pixels:
+        size = problems.IMAGE_SETS[config.data].size
         with warnings.catch_warnings(action="ignore"):  # the measurement gives the warning
-            size = problems.shape(config).image_size
             diffeomorphism.checked_temperature(config.delta, config.cut, size)
 
 
