@@ -47,7 +47,7 @@ from relstab_jax.training.sweep import compile_sweep
 from relstab_jax.training.sweep_state import Data, Descent, Network, StoppingRule
 
 CHANNELS = ("all", "mean")
-GEOMETRY = ("size", "xi", "filter_size", "stride", "depth", "strided_layers")
+GEOMETRY = ("size", "filter_size", "stride", "depth", "strided_layers")
 # Of matrix products in training, with the relative rounding error of each.
 PRECISIONS = {"bfloat16": 2.0**-8, "tensorfloat32": 2.0**-11, "float32": 2.0**-24}
 
@@ -235,8 +235,7 @@ def training_data(
     sharding: NamedSharding,
 ) -> Data:
     """Makes the data of a sweep from "train" and "validation" positions and labels."""
-    geometry = {name: config[name] for name in GEOMETRY if name != "xi"}
-    strides = simple_cnn.layer_strides(**geometry)
+    strides = simple_cnn.layer_strides(**{name: config[name] for name in GEOMETRY})
 
     def distinct(name: str) -> patches.DistinctPatches:
         positions = collected(points[name][0], len(orders))
@@ -358,13 +357,14 @@ def theory(
         coordinates receptive_field and fitted [layer]; as of `run`.
     """
     geometry = {name: config[name] for name in GEOMETRY}
-    laws = diffusion.scaling_laws(**geometry)
+    laws = diffusion.scaling_laws(xi=config.xi, **geometry)
     predicted = {"exponent_D": laws.D, "exponent_G": laws.G}
     for kind, filters in (("exact", np.ones_like(mean_filters)), ("filters", mean_filters)):
         of_seeds = [
             homogeneous.sensitivities(
                 config.task,
                 **geometry,
+                xi=config.xi,
                 gap=config.gap,
                 boundary=config.boundary,
                 rectified=config.rectified_noise,

@@ -52,14 +52,13 @@ class State(NamedTuple):
     @property
     def is_gone(self) -> bool:
         """Whether it ran on this machine and its process no longer exists."""
-        if not self.is_here:
-            return False
-        try:
-            os.kill(self.process, 0)  # sends no signal
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # another user's process
-            return False
+        if self.is_here:
+            try:
+                os.kill(self.process, 0)  # sends no signal
+            except ProcessLookupError:
+                return True
+            except PermissionError:  # another user's process
+                return False
         return False
 
 
