@@ -56,20 +56,44 @@ def test_the_grids_of_the_repository_are_valid(path, tmp_path):
         assert (ROOT / config).exists()
 
 
+GOOD = f"--config={ROOT}/configs/task2.py:smoke"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("# nothing", "has no runs"),
+        ("\ufeff\n", "has no runs"),
         ("--config=a.py\n--config=a.py", "has the run '--config=a.py' more than once"),
         ("--config=a.py --workdir=b", "remove --workdir from"),
         ("--config=a.py 'b", r"is not a command \(No closing quotation\)"),
+        (f"{GOOD}\n{GOOD} --config.sedes=1", "has no field 'sedes'"),
+        (f"{GOOD}\n--config=none.py", "there is no such file"),
+        (f"{GOOD} --config.seeds=a", "must be a whole number"),
     ],
 )
-def test_a_bad_grid_is_one_sentence(tmp_path, text, message):
+def test_the_lines_of_a_grid_are_checked_before_any_runs(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         grid.read(written(tmp_path, text), tmp_path)
+
+
+def test_a_file_that_is_not_a_grid_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"none\.txt: there is no such file"):
         grid.read(tmp_path / "none.txt", tmp_path)
+    with pytest.raises(InputError, match="Is a directory"):
+        grid.read(tmp_path, tmp_path)
+    path = tmp_path / "grid.txt"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\x00")
+    advice = "give a text file with a run on each line"
+    with pytest.raises(InputError, match=rf"grid\.txt cannot be read as a grid .*: {advice}"):
+        grid.read(path, tmp_path)
+
+
+def test_the_mark_that_windows_editors_add_is_ignored(tmp_path):
+    path = tmp_path / "grid.txt"
+    path.write_text(f"{GOOD}\n", "utf-8-sig")
+    (run,) = grid.read(path, tmp_path)
+    assert run.arguments == [GOOD]
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -82,34 +106,6 @@ def test_different_lines_have_different_folders(pair):
         assert grid.folder_name([f"--config={name}"]) != name
 
 
-def test_lines_are_checked_before_anything_runs(tmp_path):
-    path = tmp_path / "grid.txt"
-
-    def read(text, encoding="utf-8"):
-        path.write_text(text, encoding)
-        return grid.read(path, tmp_path / "runs")
-
-    good = f"--config={ROOT}/configs/task2.py:smoke"
-    (run,) = read(f"{good}\n", "utf-8-sig")
-    assert run.arguments == [good]
-    for text, message in (
-        (f"{good}\n{good} --config.sedes=1", "has no field 'sedes'"),
-        (f"{good}\n--config={tmp_path}/none.py", "there is no such file"),
-        (f"{good} --config.seeds=a", "must be a whole number"),
-        ("\ufeff\n", "has no runs"),
-    ):
-        with pytest.raises(InputError, match=message):
-            read(text)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n\x00")
-    with pytest.raises(
-        InputError,
-        match=r"grid\.txt cannot be read as a grid .*: give a text file with a run on each line",
-    ):
-        grid.read(path, tmp_path)
-    with pytest.raises(InputError, match="Is a directory"):
-        grid.read(tmp_path, tmp_path)
-
-
 def ended(workdir, config, dataset):
     folder.claim(workdir, config)
     results.save(dataset.assign_attrs(main.provenance(config, 1.0)), workdir)
@@ -117,7 +113,7 @@ def ended(workdir, config, dataset):
 
 def test_a_folder_of_another_configuration_is_an_error(tmp_path):
     path = tmp_path / "grid.txt"
-    path.write_text(f"--config={ROOT}/configs/task2.py:smoke --config.copies=2")
+    path.write_text(f"{GOOD} --config.copies=2")
     (run,) = grid.read(path, tmp_path)
     assert not run.ended
     config, _ = main.configuration(run.arguments)
