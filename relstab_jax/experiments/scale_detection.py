@@ -149,9 +149,10 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         train_error, test_error, train_loss, epochs, interpolation_epoch and diverged [seed];
         exact_D, exact_G, exact_R [seed, layer], of the homogeneous network on the same test points;
         filters_D, filters_G, filters_R [seed, layer], of one channel with the trained mean filters;
-        exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer]. If there
-        are epochs in `measure_at`, along_D and so on [epoch, channels, seed, layer] and
-        along_test_error [epoch, seed], seeds that have stopped being as they were at their end.
+        exponent_D and exponent_G of the asymptotic laws, in the receptive_field [layer]; and which
+        layers are fitted [layer], as of `fitted_layers`. If there are epochs in `measure_at`,
+        along_D and so on [epoch, channels, seed, layer] and along_test_error [epoch, seed]; from
+        the epoch on at which a seed stops, its values stay the same.
     """
     S = len(config.seeds)
     sharding = seed_sharding(S)
@@ -353,8 +354,8 @@ def theory(
         mean_filters: of the trained networks.
 
     Returns:
-        exact_D and so on, filters_D and so on [seed, layer], exponent_D and exponent_G, with the
-        coordinates receptive_field and fitted [layer]; as of `run`.
+        exact_D, filters_D and so on [seed, layer], exponent_D and exponent_G, and the coordinates
+        receptive_field and fitted [layer]: see `run`.
     """
     geometry = {name: config[name] for name in GEOMETRY}
     laws = diffusion.scaling_laws(xi=config.xi, **geometry)
