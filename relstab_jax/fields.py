@@ -44,6 +44,11 @@ class Field(NamedTuple):
     several: bool = False
     path: bool = False
 
+    @property
+    def element(self) -> "Field":
+        """The field of each of several values."""
+        return self._replace(several=False, optional=False)
+
 
 def whole(low: int = 1, high: int = 2**31 - 1) -> Field:
     """Returns the field of a whole number from `low` to `high`."""
@@ -128,7 +133,7 @@ def _check_value(name: str, value: object, field: Field) -> None:
         if not value and not field.optional:
             raise InputError(f"{given} is empty: give at least one value, as in --config.{name}=2")
         for element in value:
-            _check_value(name, element, field._replace(several=False, optional=False))
+            _check_value(name, element, field.element)
         if repeated := sorted({element for element in value if value.count(element) > 1}):
             raise InputError(f"{given} repeats {shown(repeated)}: give each value once")
         return
@@ -189,10 +194,9 @@ def parse(name: str, text: str, field: Field) -> Any:
         InputError: if the text is not of the field's type.
     """
     if field.several:
-        element = field._replace(several=False, optional=False)
         inner = text.strip("()[] ").removesuffix(",")
         parts = inner.split(",") if inner else []
-        return tuple(parse(name, part.strip(), element) for part in parts)
+        return tuple(parse(name, part.strip(), field.element) for part in parts)
     if field.optional and text.lower() == "none" and text not in field.choices:
         return None
     try:
