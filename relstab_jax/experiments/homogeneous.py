@@ -1,6 +1,7 @@
 """Computes the exact theory of both tasks of Section 4, in seconds and without training."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -66,8 +67,8 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     return xr.merge([tasks, random_walks(config.walk), fig_6])
 
 
-def side_by_side(dim: str, parts: dict[str, xr.Dataset]) -> xr.Dataset:
-    """Stacks datasets along a new dimension, padding shorter ones."""
+def side_by_side(dim: str, parts: dict[Any, xr.Dataset]) -> xr.Dataset:
+    """Stacks datasets {coordinate: dataset} along a new dimension, padding shorter ones."""
     nothing = {"scaling_holds": False, "receptive_field_support": 0}
     index = xr.Variable(dim, list(parts))
     return xr.concat(list(parts.values()), index, join="outer", fill_value=nothing)
