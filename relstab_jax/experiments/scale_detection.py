@@ -359,7 +359,7 @@ def theory(
     """
     geometry = {name: config[name] for name in GEOMETRY}
     laws = diffusion.scaling_laws(xi=config.xi, **geometry)
-    predicted = {"exponent_D": laws.D, "exponent_G": laws.G}
+    of_one_channel = {}
     for kind, filters in (("exact", np.ones_like(mean_filters)), ("filters", mean_filters)):
         of_seeds = [
             homogeneous.sensitivities(
@@ -376,10 +376,10 @@ def theory(
         ]
         for name in "DGR":
             values = [getattr(of_seed, name) for of_seed in of_seeds]
-            predicted[f"{kind}_{name}"] = (("seed", "layer"), np.stack(values))
+            of_one_channel[f"{kind}_{name}"] = (("seed", "layer"), np.stack(values))
     depths = np.arange(1, config.depth + 1)
     return xr.Dataset(
-        predicted,
+        of_one_channel | {"exponent_D": laws.D, "exponent_G": laws.G},
         coords={
             "receptive_field": ("layer", laws.A),
             "fitted": ("layer", depths <= fitted_layers(config)),
