@@ -276,6 +276,7 @@ def _reference(
     batches = np.append(images, images[0]).reshape(-1, b)
     batches[-1] = batches[-1, ::-1]
     reference, of_first = share(read(batches[0]))
+    of_last = of_first
     for index in batches[1:]:
         part, of_last = share(read(index))
         reference = sums(reference, part)
