@@ -247,8 +247,8 @@ def find(
         )
     chosen = np.linspace(0, found.number - 1, number).astype(int)
     note = f"{number} of the {found.number} images of {source}: {found.assumed}"
-    mean, std = np.array(mean, np.float32), np.array(std, np.float32)
-    return Photographs(found, chosen, size, channels, mean, std, note)
+    statistics = np.array(mean, np.float32), np.array(std, np.float32)
+    return Photographs(found, chosen, size, channels, *statistics, note)
 
 
 def _folder(path: pathlib.Path) -> Source:

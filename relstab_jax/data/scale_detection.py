@@ -1,7 +1,7 @@
 """The scale-detection tasks: two active pixels on an empty background (Section 3, Fig. 5)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from relstab_jax.errors import InputError
+
+AnyArray = TypeVar("AnyArray", Array, np.ndarray)
 
 
 def task_number(task: int | str) -> int:
@@ -94,14 +96,14 @@ def images(positions: Int[Array, "*P 2"], size: int) -> Float[Array, "*P L 1"]:
 
 
 def moved(
-    positions: Int[Array | np.ndarray, "*#P"],
-    steps: Int[Array | np.ndarray, "*#P"],
+    positions: Int[AnyArray, "*#P"],
+    steps: Int[AnyArray, "*#P"],
     *,
     task: int | str,
     size: int,
     xi: int,
     boundary: str,
-) -> Int[Array | np.ndarray, "*P"]:
+) -> Int[AnyArray, "*P"]:
     """Returns where active pixels are after steps of -1 or 1 (Section 4).
 
     Args:
