@@ -98,6 +98,7 @@ def fit(
     checkpoints = Checkpoints(workdir / "checkpoints")
     per_epoch = training.steps_per_epoch
     per_look = training.look_every * per_epoch
+    snapshot_steps = [epoch * per_epoch for epoch in snapshots.epochs]
 
     def save_snapshots(state: Any, step: int, ended: bool) -> None:
         """Saves the snapshots of this step and, at the end, those of later epochs."""
@@ -119,8 +120,7 @@ def fit(
         ):
             while not ended:
                 next_look = (step // per_look + 1) * per_look
-                to_keep = [epoch * per_epoch for epoch in snapshots.epochs]
-                until = min(step + chunk, next_look, *(at for at in to_keep if at > step))
+                until = min(step + chunk, next_look, *(at for at in snapshot_steps if at > step))
                 began = time.monotonic()
                 state = jax.block_until_ready(training.advance(state, data, step, until))
                 if training.halts_on_divergence and (bad := collected(state.diverged)).any():
