@@ -145,7 +145,7 @@ def measure(
             partial(share_of_reference, weights),
             read,
             np.linspace(0, P - 1, REFERENCE_IMAGES - 1).round().astype(int),
-            max(n for n in (2, 4, 8) if n <= 2 * b),  # a step takes 2 b, too
+            max(n for n in (2, 4, 8, 16) if n <= 2 * b),  # a step takes 2 b, too
             list(layers),
         )
         variance = jnp.zeros(stack if paired else (), dtype)

@@ -18,7 +18,7 @@ from relstab_jax.measures import representations
 from relstab_jax.measures.noise import Noise
 from relstab_jax.measures.sensitivity import Distances, in_full, squared_norms
 
-REFERENCE_IMAGES = 16  # whose mean is the reference of the distances; the first counts twice
+REFERENCE_IMAGES = 32  # whose mean is the reference of the distances; the first counts twice
 
 Perturbation = Callable[[Key[Array, ""], Array], Array]
 
