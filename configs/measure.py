@@ -1,4 +1,4 @@
-"""Measures D, G, R and the filter spectra of any network on any images. Figs. 3, 4, 9 and 12.
+"""Measures D, G, R and the filter spectra of any network on any images. Figs. 3, 4, 9, 11-14.
 
     python -m relstab_jax.main --config=configs/measure.py --config.network=vgg16 \
         --config.weights=hf:timm/vgg16.tv_in1k --config.images=photographs/

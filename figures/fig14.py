@@ -6,7 +6,11 @@ python -m figures.fig14 RESULTS...
 from figures import script
 from relstab_jax import plots
 
-RESULTS = ("measure-alexnet.json", "scale_detection_2d-alexnet-laptop.json")
+RESULTS = (
+    "cifar10-alexnet.json",
+    "measure-alexnet.json",
+    "scale_detection_2d-alexnet-laptop.json",
+)
 draw = script.of_results(plots.spectra)
 
 if __name__ == "__main__":
