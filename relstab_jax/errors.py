@@ -102,7 +102,7 @@ def shown(value: object, at_most: int = 60) -> str:
 
 
 def end_of_path(path: str | os.PathLike[str]) -> str:
-    """Returns a path, or the last 90 characters of a longer one."""
+    """Returns a path, shortened at its beginning to 90 characters."""
     text = os.fspath(path)
     return text if len(text) <= 90 else f"…{text[-89:]}"
 

@@ -140,7 +140,6 @@ def measure(
         layers = representations.shapes(features_fn, one, first[0] if paired else first, traced)
         each = math.ceil(P / mesh.size)
         b = min(int(batch_size or _batch_size(list(layers.values()), each)), each)
-        stack = jax.tree.leaves(networks)[0].shape[:1] if stacked else ()
         reference = _reference(
             partial(share_of_reference, weights),
             read,
@@ -148,7 +147,7 @@ def measure(
             max(n for n in (2, 4, 8, 16) if n <= 2 * b),  # a step takes 2 b, too
             list(layers),
         )
-        variance = jnp.zeros(stack if paired else (), dtype)
+        variance = jnp.zeros(images.shape[:1] if paired else (), dtype)
         batches = [np.arange(start, start + b * mesh.size) for start in range(0, P, b * mesh.size)]
         if noise.needs_variance:
             for index in batches:

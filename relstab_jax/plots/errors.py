@@ -1,4 +1,4 @@
-"""Test errors against sensitivities of many networks (Figs. 8, 10)."""
+"""Test errors against sensitivities of many networks (Figs. 1 centre, 8 and 10)."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def comparable(gathered: xr.Dataset) -> bool:
 def errors(gathered: xr.Dataset) -> style.Picture:
     """Plots the test error against D, G and R of the predictor, a row for each norm η of the noise.
 
-    Figs. 8 and 10. In brackets: 95 % of a bootstrap over architectures and their seeds.
+    Figs. 1 (centre), 8 and 10. In brackets: 95 % of a bootstrap over architectures and their seeds.
 
     Args:
         gathered: results of several networks, as of `gathering.gather`.

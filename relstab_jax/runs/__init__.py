@@ -6,6 +6,7 @@ A run writes into its folder, the workdir:
 - `state.json`, whether it is running or how it ended (`state`);
 - `metrics.jsonl`, a line per look at the training (`relstab_jax.training.metrics`), and with the
   extra `tensorboard` event files;
-- `checkpoints/` (`relstab_jax.training.checkpoints`);
+- `checkpoints/` and, of the epochs in `measure_at`, the networks in `snapshots/`
+  (`relstab_jax.training.checkpoints`);
 - `results.json`, once, at the end (`relstab_jax.results`).
 """

@@ -102,9 +102,15 @@ def fit(
 
     def save_snapshots(state: Any, step: int, ended: bool) -> None:
         """Saves the snapshots of this step and, at the end, those of later epochs."""
-        for epoch in snapshots.epochs:
-            if epoch * per_epoch == step or (ended and epoch * per_epoch > step):
-                snapshots.save(epoch, collected(training.variables(state, step), seeds))
+        epochs = [
+            epoch
+            for epoch, at in zip(snapshots.epochs, snapshot_steps, strict=True)
+            if at == step or (ended and at > step)
+        ]
+        if epochs:
+            variables = collected(training.variables(state, step), seeds)
+            for epoch in epochs:
+                snapshots.save(epoch, variables)
 
     with contextlib.closing(checkpoints):
         step, state = _restored(training, keys, checkpoints, seeds)
