@@ -5,10 +5,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.tree_util import keystr, tree_flatten_with_path
 from jaxtyping import PyTree
 
 from relstab_jax.errors import InputError, reading, reporting_full_disk, shown, some, writing
@@ -43,10 +45,13 @@ class Checkpoints:
 
         Args:
             like: a pytree with the structure, shapes and types of the state.
+
+        Raises:
+            InputError: if a checkpoint holds other arrays; it is left as it is.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return step, self._manager.restore(step, args=ocp.args.StandardRestore(like))
+                saved = self._manager.restore(step, args=ocp.args.StandardRestore())
             except Exception as error:  # Orbax raises whatever its storage layers raise
                 log.warning(
                     "The checkpoint of step %d is damaged (%s); falling back to the one before it.",
@@ -54,6 +59,16 @@ class Checkpoints:
                     str(error).partition("\n")[0][:200],
                 )
                 self._manager.delete(step)
+                continue
+            wanted, found = _by_path(like), _by_path(saved)
+            paths = wanted | found
+            if other := [p for p in paths if _layout(wanted.get(p)) != _layout(found.get(p))]:
+                raise InputError(
+                    f"the checkpoint {self._folder / str(step)} is of another version of this "
+                    f"program, which differs in {some(other)}: go on with that version, or delete "
+                    "the folder of the run to train again"
+                )
+            return step, jax.tree.unflatten(jax.tree.structure(like), map(found.get, wanted))
         return None
 
     def close(self) -> None:
@@ -141,6 +156,16 @@ def read_variables(folder: pathlib.Path) -> Variables:
         if "params" not in variables:
             raise InputError(f"the checkpoint {folder} holds {some(stack)}, but no params")
         return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    """Returns the arrays of a tree by their paths, in the order of its leaves."""
+    leaves, _ = tree_flatten_with_path(tree)
+    return {keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _layout(array: Any) -> tuple[Any, Any] | None:
+    return None if array is None else (array.shape, array.dtype)
 
 
 def _check_room(folder: pathlib.Path, tree: PyTree) -> None:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from relstab_jax.errors import WriteError
+from relstab_jax.errors import InputError, WriteError
 from relstab_jax.training.checkpoints import Checkpoints, Snapshots
 from tests.full_disk import full_disk
 
@@ -64,6 +64,23 @@ def test_a_snapshot_that_a_full_disk_refuses_is_one_sentence_and_can_be_saved_la
         snapshots.save(4, four)
     snapshots.save(4, four)
     jax.tree.map(np.testing.assert_array_equal, snapshots.read(4), four)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        LIKE | {"more": jnp.zeros(2)},
+        {"w": LIKE["w"]},
+        LIKE | {"w": jnp.zeros((2, 4))},
+        LIKE | {"w": jnp.zeros((2, 3), jnp.int32)},
+    ],
+    ids=["one more", "one less", "shape", "type"],
+)
+def test_one_of_another_version_is_refused_and_left(folder, like):
+    message = r"3 is of another version .* differs in (more|stopped|w): go on with that version"
+    with pytest.raises(InputError, match=message):
+        Checkpoints(folder).restore(like)
+    assert Checkpoints(folder).restore(LIKE)[0] == 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "lose"])
