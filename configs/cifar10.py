@@ -75,7 +75,8 @@ def get_config(words: str = "") -> ConfigDict:
     # Half period of the cosine schedule, as a fraction of the epochs. Below 1 the learning rate
     # rises again at the end. 0: constant learning rate.
     config.annealing = 0.8
-    config.precision = "tensorfloat32"  # of matrix products in training; CPUs always use float32
+    # Of matrix products in training: one pass of a TPU, TF32 on GPUs. CPUs always use float32.
+    config.precision = "bfloat16"
     config.evaluation_batch_size = 1000
     config.checkpoint_minutes = 5.0
     config.measure_at = ()  # epochs whose networks are kept and measured too, such as 0,1,2,4

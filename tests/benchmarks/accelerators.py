@@ -11,7 +11,7 @@ the memory of a device, and the time that they take at the least,
 
 on each accelerator of the table `PEAKS`; and what a device sends to others, which takes about
 2 x bytes / bandwidth of the links more. Programs are trainings with a batch of their configuration
-on each device, at tensorfloat32, and sweeps (a seed on each, without looking ahead) and
+on each device, at bfloat16, and sweeps (a seed on each, without looking ahead) and
 measurements, at float32. The compiler counts what a call does but once as part of a step. For a TPU
 that is not here it compiles at bfloat16: it counts the same operations in a fraction of the time.
 Measured is the median of five calls, each of as many steps as take a second.
@@ -38,11 +38,11 @@ class Peak(NamedTuple):
     bandwidth: float
 
 
-# From the makers' data sheets. A TPU multiplies in bfloat16: three passes make tensorfloat32 of
-# them ("high"), six make float32 ("highest").
+# From the makers' data sheets. A TPU multiplies in bfloat16, and makes float32 of six passes; a GPU
+# multiplies float32 arrays by TF32 at that precision.
 PEAKS = {
-    "v5e": Peak({"tensorfloat32": 197e12 / 3, "float32": 197e12 / 6}, 819e9),
-    "H100": Peak({"tensorfloat32": 495e12, "float32": 67e12}, 3.35e12),
+    "v5e": Peak({"bfloat16": 197e12, "float32": 197e12 / 6}, 819e9),
+    "H100": Peak({"bfloat16": 495e12, "float32": 67e12}, 3.35e12),
 }
 
 
@@ -69,7 +69,7 @@ def training(name: str, batch: int) -> Case:
     def make(devices: Any) -> programs.Program:
         return programs.training(devices, name, batch * len(devices))
 
-    return Case("tensorfloat32", make, run)
+    return Case("bfloat16", make, run)
 
 
 def measurement(name: str, batch: int) -> Case:
