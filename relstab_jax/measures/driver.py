@@ -40,9 +40,9 @@ from relstab_jax.messages import progress_bar
 
 _MIXED = 0.01  # relative change of a representation that no rounding explains
 
-# Bytes of representations at a time. Larger batches are no faster on a CPU; elsewhere it is a part
-# of the device's memory.
-_CPU_BYTES = 2**27
+# Bytes of representations at a time. Larger batches are no faster on a CPU, but PyTorch is slow on
+# single images; elsewhere it is a part of the device's memory.
+_CPU_BYTES = 2**29
 _DEVICE_PART = 0.2
 
 

@@ -218,7 +218,8 @@ def distances(
 def _share_and_first(f: list[Array]) -> tuple[list[Array], list[Array]]:
     """Returns what some images add to the reference, and the representation of the first."""
     f = [in_full(x) for x in f]
-    return [x.sum(axis=0) / REFERENCE_IMAGES for x in f], [x[0] for x in f]
+    sums_of = [_offset(jnp.zeros_like(x[0]), x, jnp.ones(len(x), x.dtype)) for x in f]
+    return [x / REFERENCE_IMAGES for x in sums_of], [x[0] for x in f]
 
 
 @jax.jit
