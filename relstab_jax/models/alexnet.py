@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from relstab_jax.errors import InputError
 from relstab_jax.models import features, layers, pytorch
 from relstab_jax.models.convolution import pad
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 NAMES = ("AlexNet", "alexnet")
 
@@ -84,7 +84,7 @@ def build(
     if hidden is None:
         hidden = len(_HIDDEN) if num_classes else 0
     net = AlexNet(imagenet, num_classes, hidden)
-    return from_flax(net, image_size=image_size, channels=channels)
+    return as_model(net, image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

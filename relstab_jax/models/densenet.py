@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from relstab_jax.models import features, layers, pytorch
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 _DEPTHS = {"DenseNetL2": 2, "DenseNetL4": 4, "DenseNetL6": 6}
 NAMES = tuple(_DEPTHS)
@@ -77,7 +77,7 @@ def _output_layer(depth: int) -> str:
 
 def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Model:
     """Makes "DenseNetL2", "DenseNetL4" or "DenseNetL6", by the number of layers."""
-    return from_flax(DenseNet(_DEPTHS[name], num_classes), image_size=image_size, channels=channels)
+    return as_model(DenseNet(_DEPTHS[name], num_classes), image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

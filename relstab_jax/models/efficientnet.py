@@ -7,7 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from relstab_jax.models import features, layers, pytorch
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 NAMES = ("EfficientNetB0",)
 
@@ -137,7 +137,7 @@ def build(
     (The authors' program does not count the blocks, so it computes what drop_connect=0 does.)
     """
     net = EfficientNet(num_classes, drop_connect)
-    return from_flax(net, image_size=image_size, channels=channels)
+    return as_model(net, image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

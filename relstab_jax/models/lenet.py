@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from relstab_jax.errors import InputError
 from relstab_jax.models import features, layers, pytorch
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 NAMES = ("LeNet",)
 
@@ -50,7 +50,7 @@ def build(
     """
     if image_size < 16:
         raise InputError(f"image_size={image_size} is too small for {name}: use at least 16 pixels")
-    return from_flax(LeNet(num_classes, hidden), image_size=image_size, channels=channels)
+    return as_model(LeNet(num_classes, hidden), image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def flat(tree: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     return cast(dict[tuple[str, ...], Any], flatten_dict(tree))
 
 
-def from_flax(net: nn.Module, *, image_size: int, channels: int) -> Model:
+def as_model(net: nn.Module, *, image_size: int, channels: int) -> Model:
     """Makes a Model from a Flax module for images [P, image_size, image_size, channels].
 
     The Model's `features` takes two options: `pre_activations=True` adds "<layer>:pre", what goes

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from relstab_jax.models import features, layers, pytorch
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 # Attributes of `ResNet` by depth: those of four stages, and those of Section 4.2 of He et al.
 _FOUR_STAGES: dict[int, dict[str, Any]] = {
@@ -141,7 +141,7 @@ def build(name: str, *, num_classes: int, image_size: int, channels: int) -> Mod
     Section 4.2 of He et al., whose shortcuts have no parameters.
     """
     net = ResNet(num_classes, **(_CIFAR | _IMAGENET)[name])
-    return from_flax(net, image_size=image_size, channels=channels)
+    return as_model(net, image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from relstab_jax.errors import InputError
 from relstab_jax.models import features, layers, pytorch
 from relstab_jax.models.convolution import pad
-from relstab_jax.models.model import Model, from_flax
+from relstab_jax.models.model import Model, as_model
 
 _WIDTHS = (64, 128, 256, 512, 512)
 _DEPTHS = {
@@ -106,7 +106,7 @@ def build(
         num_classes=num_classes,
         hidden=hidden,
     )
-    return from_flax(net, image_size=image_size, channels=channels)
+    return as_model(net, image_size=image_size, channels=channels)
 
 
 def settings(name: str, shapes: pytorch.Shapes) -> dict[str, Any]:

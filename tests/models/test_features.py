@@ -63,7 +63,7 @@ def test_nothing_is_dropped_for_the_statistics_of_a_batch():
             x = layers.BatchNorm(train, axis_name, name="norm")(x)
             return features.output(self, "fc", layers.flatten(x), 2)
 
-    model = models.from_flax(Dropped(), image_size=4, channels=3)
+    model = models.as_model(Dropped(), image_size=4, channels=3)
     images = np.random.default_rng(0).normal(2, 3, (8, 4, 4, 3)).astype(np.float32)
     given = models.with_statistics_of(model, model.init(jax.random.key(0)), images)
     found = given["batch_stats"]["norm"]

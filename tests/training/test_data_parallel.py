@@ -9,7 +9,7 @@ import pytest
 
 from relstab_jax.data import images
 from relstab_jax.errors import InputError
-from relstab_jax.models import features, from_flax, layers
+from relstab_jax.models import as_model, features, layers
 from relstab_jax.training import data_parallel, learner, losses, optimizers
 
 P, V, B, EPOCHS = 40, 12, 16, 3
@@ -26,7 +26,7 @@ class Tiny(nn.Module):
         return features.output(self, "fc", x, 3)
 
 
-MODEL = from_flax(Tiny(), image_size=8, channels=3)
+MODEL = as_model(Tiny(), image_size=8, channels=3)
 INPUTS = np.random.default_rng(0).integers(0, 256, (P + V, 8, 8, 3)).astype(np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 3, P + V)
 
