@@ -156,16 +156,15 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     """
     S = len(config.seeds)
     sharding = seed_sharding(S)
-    keys, points = prepare(config, sharding)
-    data = training_data(config, keys.order, points, sharding)
+    init_keys, points, data = prepare(config, sharding)
     snapshots = Snapshots(workdir, config.measure_at)
 
     with jax.default_matmul_precision(config.precision):
         sweep = make_sweep(config, sharding)
-        initial = sweep.start(keys.init).variables
+        initial = sweep.start(init_keys).variables
         trained = fit(
             sweep,
-            keys.init,
+            init_keys,
             data,
             seeds=S,
             workdir=workdir,
@@ -203,20 +202,26 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
         along = {}
         for epoch in snapshots.epochs:
             networks = snapshots.read(epoch)
-            then = evaluated(on_devices(networks, len(keys.init), sharding))
+            then = evaluated(on_devices(networks, len(init_keys), sharding))
             along[epoch] = measured(networks).assign(test_error=("seed", then["test_error"]))
         dataset = dataset.merge(layerwise.along_training(along))
     return dataset.transpose(..., "channels", "seed", "layer", "tap")
 
 
-def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Points]]:
-    """Draws the keys and the "train", "validation" and "test" points of every seed.
+def prepare(
+    config: Config, sharding: NamedSharding
+) -> tuple[Key[Array, " S"], dict[str, Points], Data]:
+    """Returns what the sweep of a configuration starts from.
 
     The last seed is repeated to pad the seed axis to the devices.
+
+    Returns:
+        The keys of initialisation; the "train", "validation" and "test" points of every seed; and
+        the data of the sweep.
     """
     positions, labels = task.points(config.task, config.size, config.xi, config.gap)
-    missing = -len(config.seeds) % sharding.num_devices
-    seeds = np.pad(np.array(config.seeds, np.uint32), (0, missing), mode="edge")
+    S = len(config.seeds)
+    seeds = np.pad(np.array(config.seeds, np.uint32), (0, -S % sharding.num_devices), mode="edge")
 
     def of_seed(seed: Integer[Array, ""]) -> tuple[Keys, dict[str, tuple[Array, Array]]]:
         keys = Keys(*(key_of(config.seed, name, seed) for name in Keys._fields))
@@ -226,35 +231,25 @@ def prepare(config: Config, sharding: NamedSharding) -> tuple[Keys, dict[str, Po
             for name, chosen in split._asdict().items()
         }
 
-    return jax.jit(jax.vmap(of_seed), out_shardings=sharding)(seeds)
-
-
-def training_data(
-    config: Config,
-    orders: Key[Array, " S"],
-    points: dict[str, Points],
-    sharding: NamedSharding,
-) -> Data:
-    """Makes the data of a sweep from "train" and "validation" positions and labels."""
+    keys, points = jax.jit(jax.vmap(of_seed), out_shardings=sharding)(seeds)
     strides = simple_cnn.layer_strides(**{name: config[name] for name in GEOMETRY})
 
     def distinct(name: str) -> patches.DistinctPatches:
-        positions = collected(points[name][0], len(orders))
-        images = np.asarray(task.images(jnp.asarray(positions), config.size))
+        images = np.asarray(task.images(jnp.asarray(collected(points[name][0])), config.size))
         made = [patches.distinct(each, config.filter_size, strides) for each in images]
         return jax.device_put(patches.stacked(made), sharding)
 
     images = jax.jit(lambda positions: task.images(positions, config.size), out_shardings=sharding)
-    positions, labels = points["train"]
-    padding = np.arange(len(orders)) >= len(config.seeds)
-    return Data(
-        orders,
-        images(positions),
-        labels,
+    train_positions, train_labels = points["train"]
+    data = Data(
+        keys.order,
+        images(train_positions),
+        train_labels,
         distinct("train"),
         (distinct("validation"), points["validation"][1]),
-        jax.device_put(padding, sharding),
+        jax.device_put(np.arange(len(seeds)) >= S, sharding),
     )
+    return keys.init, points, data
 
 
 def make_sweep(config: Config, sharding: NamedSharding) -> Training:

@@ -70,9 +70,8 @@ def sweep(devices: Sequence[Any], task: int = 2, **fields: Any) -> dict[str, Pro
     config = importlib.import_module(f"configs.task{task}").get_config()
     config.update(fields, seeds=tuple(range(len(devices))))
     here, there = (sharding_over(d, "seed") for d in (jax.devices()[:1], devices))
-    keys, points = scale_detection.prepare(config, here)
-    data = shapes(scale_detection.training_data(config, keys.order, points, here), there)
-    keys = shapes(keys.init, there)
+    keys, _, data = scale_detection.prepare(config, here)
+    keys, data = shapes(keys, there), shapes(data, there)
     made = scale_detection.make_sweep(config, there)
     state = shapes(jax.eval_shape(made.start, keys), there)
     return {

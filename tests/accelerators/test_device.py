@@ -35,11 +35,10 @@ def trained_sweep(device, task, epochs, **fields):
     config = importlib.import_module(f"configs.task{task}").get_config()
     config.update({"width": 64, "seeds": (0, 1), "ridge": 0.02, **fields})
     sharding = sharding_over([device], "seed")
-    keys, points = scale_detection.prepare(config, sharding)
-    data = scale_detection.training_data(config, keys.order, points, sharding)
+    keys, _, data = scale_detection.prepare(config, sharding)
     with jax.default_matmul_precision(config.precision):
         sweep = scale_detection.make_sweep(config, sharding)
-        state, E = sweep.start(keys.init), sweep.steps_per_epoch
+        state, E = sweep.start(keys), sweep.steps_per_epoch
         state = sweep.advance(state, data, 0, epochs * E)
         state, metrics = sweep.look(state, data, epochs)
         return jax.device_get((sweep.variables(state, epochs * E), metrics))

@@ -53,11 +53,10 @@ class Training:
 
     def __init__(self, config):
         sharding = seed_sharding(len(config.seeds))
-        keys, points = scale_detection.prepare(config, sharding)
-        self._data = scale_detection.training_data(config, keys.order, points, sharding)
+        keys, _, self._data = scale_detection.prepare(config, sharding)
         self._look_every = config.look_every
         self._sweep = scale_detection.make_sweep(config, sharding)
-        self._state, self._step = self._sweep.start(keys.init), 0
+        self._state, self._step = self._sweep.start(keys), 0
 
     def run(self, steps: int) -> float:
         """Trains all seeds for so many steps and returns the seconds it took."""

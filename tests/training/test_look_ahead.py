@@ -146,10 +146,8 @@ def paper(task, **fields):
     config = importlib.import_module(f"configs.task{task}").get_config()
     config.update(fields, look_every=10, patience=500, max_epochs=1000)
     sharding = seed_sharding(len(config.seeds))
-    keys, points = scale_detection.prepare(config, sharding)
-    data = scale_detection.training_data(config, keys.order, points, sharding)
-    made = scale_detection.make_sweep(config, sharding)
-    return made, keys.init, data
+    keys, _, data = scale_detection.prepare(config, sharding)
+    return scale_detection.make_sweep(config, sharding), keys, data
 
 
 def followed(made, keys, data, ends):
