@@ -8,6 +8,7 @@ from relstab_jax import plots
 
 RESULTS = (
     "scale_detection_2d-vgg11bn-laptop.json",
+    "scale_detection_2d-vgg13bn-laptop.json",
     "scale_detection_2d-vgg16bn-laptop.json",
 )
 draw = script.of_results(plots.sensitivities)
