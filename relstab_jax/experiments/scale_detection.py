@@ -201,7 +201,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     if snapshots.epochs:
         along = {}
         for epoch in snapshots.epochs:
-            networks = snapshots.read(epoch)
+            networks = snapshots.read(epoch, states["trained"])
             then = evaluated(on_devices(networks, len(init_keys), sharding))
             along[epoch] = measured(networks).assign(test_error=("seed", then["test_error"]))
         dataset = dataset.merge(layerwise.along_training(along))

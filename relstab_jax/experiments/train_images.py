@@ -185,7 +185,7 @@ def run(config: Config, workdir: pathlib.Path) -> xr.Dataset:
     if snapshots.epochs:
         along = {}
         for epoch in snapshots.epochs:
-            networks = snapshots.read(epoch)
+            networks = snapshots.read(epoch, states["trained"])
             test_error = error(on_devices(networks, S, training.sharding), test)
             measured = sensitivities(states={epoch: networks}).squeeze("state", drop=True)
             along[epoch] = measured.assign(test_error=("seed", test_error))

@@ -60,15 +60,7 @@ class Checkpoints:
                 )
                 self._manager.delete(step)
                 continue
-            wanted, found = _by_path(like), _by_path(saved)
-            paths = wanted | found
-            if other := [p for p in paths if _layout(wanted.get(p)) != _layout(found.get(p))]:
-                raise InputError(
-                    f"the checkpoint {self._folder / str(step)} is of another version of this "
-                    f"program, which differs in {some(other)}: go on with that version, or delete "
-                    "the folder of the run to train again"
-                )
-            return step, jax.tree.unflatten(jax.tree.structure(like), map(found.get, wanted))
+            return step, _arranged(like, saved, self._folder / str(step))
         return None
 
     def close(self) -> None:
@@ -92,16 +84,21 @@ class Snapshots:
     def __init__(self, workdir: pathlib.Path, epochs: Sequence[int]):
         self._folder, self.epochs = (workdir / "snapshots").absolute(), tuple(epochs)
 
-    def read(self, epoch: int) -> Variables:
+    def read(self, epoch: int, like: Variables) -> Variables:
         """Returns the networks of an epoch, NumPy arrays [seeds, ...].
 
+        Args:
+            epoch: one of `epochs`.
+            like: networks with the same structure, shapes and types.
+
         Raises:
-            InputError: if they cannot be read.
+            InputError: if they cannot be read, or hold other arrays.
         """
         folder = self._folder / str(epoch)
         advice = "delete the folder of the run to train again"
         with reading(folder, "networks", advice), ocp.StandardCheckpointer() as checkpointer:
-            return jax.tree.map(np.asarray, checkpointer.restore(folder))
+            saved = jax.tree.map(np.asarray, checkpointer.restore(folder))
+        return _arranged(like, saved, folder)
 
     def save(self, epoch: int, variables: Variables) -> None:
         """Writes networks [seeds, ...], whole or not at all, before it returns.
@@ -158,6 +155,23 @@ def read_variables(folder: pathlib.Path) -> Variables:
         return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
 
 
+def _arranged(like: PyTree, saved: PyTree, place: pathlib.Path) -> PyTree:
+    """Returns saved arrays in the structure of `like`.
+
+    Raises:
+        InputError: if there are others, or they have other shapes or types.
+    """
+    wanted, found = _by_path(like), _by_path(saved)
+    paths = wanted | found
+    if other := [path for path in paths if _layout(wanted.get(path)) != _layout(found.get(path))]:
+        raise InputError(
+            f"the checkpoint {place} is of another version of this program, which differs in "
+            f"{some(other)}: go on with that version, or delete the folder of the run to train "
+            "again"
+        )
+    return jax.tree.unflatten(jax.tree.structure(like), map(found.get, wanted))
+
+
 def _by_path(tree: PyTree) -> dict[str, Any]:
     """Returns the arrays of a tree by their paths, in the order of its leaves."""
     leaves, _ = tree_flatten_with_path(tree)
@@ -165,6 +179,7 @@ def _by_path(tree: PyTree) -> dict[str, Any]:
 
 
 def _layout(array: Any) -> tuple[Any, Any] | None:
+    """Returns the shape and type of an array, or None where there is none."""
     return None if array is None else (array.shape, array.dtype)
 
 

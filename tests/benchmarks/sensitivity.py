@@ -7,7 +7,7 @@ program in eager PyTorch: images deformed one by one, all of them at once throug
 pairs of representations for the denominator of D and again for that of G; in float64 as published,
 and in float32. It takes the layers that we measure; the published one takes all nodes of its graph.
 A module of PyTorch is measured by us, too, and by a loop in PyTorch that is given the copies and
-the mean representations, and computes but the distances. The last lines are the times of
+the mean representations, and computes only the distances. The last lines are the times of
 measurements over those of their three forward passes. Without a TFDS folder the images are Gaussian
 noise.
 """
@@ -193,9 +193,8 @@ def main() -> None:
         times = [r[name] for r in rounds]
         ratio = statistics.median(t / m for t, m in zip(times, mine, strict=True))
         print(f"{name:34s} {statistics.median(times):7.2f} s   {ratio:6.2f} × ours")
-    names = list(ways)
-    own, ours_, *_, passes, by_hand, by_us = names
-    for of, over in ((ours_, own), (by_us, passes), (by_hand, passes)):
+    own_passes, own, *_, passes, by_hand, by_us = ways
+    for of, over in ((own, own_passes), (by_us, passes), (by_hand, passes)):
         ratio = statistics.median(r[of] / r[over] for r in rounds)
         print(f"{of}, over {over}: {ratio:.3f}")
 

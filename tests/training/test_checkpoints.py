@@ -63,7 +63,7 @@ def test_a_snapshot_that_a_full_disk_refuses_is_one_sentence_and_can_be_saved_la
     with full_disk(), pytest.raises(WriteError, match=r"snapshots .*: make room, and the same"):
         snapshots.save(4, four)
     snapshots.save(4, four)
-    jax.tree.map(np.testing.assert_array_equal, snapshots.read(4), four)
+    jax.tree.map(np.testing.assert_array_equal, snapshots.read(4, LIKE), four)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,10 @@ def test_one_of_another_version_is_refused_and_left(folder, like):
     with pytest.raises(InputError, match=message):
         Checkpoints(folder).restore(like)
     assert Checkpoints(folder).restore(LIKE)[0] == 3
+    snapshots = Snapshots(folder, (3,))
+    snapshots.save(3, state(3))
+    with pytest.raises(InputError, match=message):
+        snapshots.read(3, like)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "lose"])
